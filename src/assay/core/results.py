@@ -1,0 +1,101 @@
+"""Evidence of an evaluation: per task the rows that were scored, and the protocol they were scored under."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from assay.core.base import Noun
+from assay.core.evidence import Evidence
+from assay.core.vocabulary import Direction
+
+
+class RunStatus(StrEnum):
+    """Where an evaluation stands. Harness spellings are mapped to these, case-blind."""
+
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+    RUNNING = "RUNNING"
+    PENDING = "PENDING"
+    TIMEOUT = "TIMEOUT"
+    RESUMING = "RESUMING"
+    KILLED = "KILLED"
+    UNKNOWN = "UNKNOWN"
+
+
+class SampleState(StrEnum):
+    """What became of one sample. A model's own failure is scored wrong; the others are not the model's fault."""
+
+    SCORED = "scored"
+    MODEL_FAILURE = "model_failure"
+    JUDGE_FAILURE = "judge_failure"
+    INFRA_FAILURE = "infra_failure"
+    MISSING = "missing"
+
+
+class Samples(Noun):
+    """The rows of one task, by column; all columns have the same length."""
+
+    id: tuple[str, ...] = ()
+    """Stable id of the item: the harness's document hash where it has one, else its id."""
+    repeat: tuple[int, ...] = ()
+    prompt: tuple[str, ...] = ()
+    """Digest of the rendered prompt and reference."""
+    score: tuple[float | None, ...] = ()
+    """On the metric's own scale; None exactly where `state` carries no score."""
+    state: tuple[SampleState, ...] = ()
+    output: tuple[str, ...] = ()
+    """Digest of what the model answered, to find identical outputs and flips in wording."""
+
+    @model_validator(mode="after")
+    def _equal_columns(self) -> Self:
+        lengths = {len(c) for c in (self.id, self.repeat, self.prompt, self.score, self.state, self.output)}
+        if len(lengths) > 1:
+            raise ValueError(f"columns of different length: {sorted(lengths)}")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+class TaskResult(Noun):
+    """One task and metric of an evaluation."""
+
+    task: str
+    metric: str
+    status: RunStatus = RunStatus.SUCCESS
+    score: float | None = None
+    """The task's score as the harness reports it."""
+    low: float = 0.0
+    high: float = 1.0
+    direction: Direction = Direction.HIGHER
+    scale_source: Literal["declared", "table", "inferred"] = "declared"
+    """`inferred` is the marked fallback: the report says so."""
+    expected: int | None = None
+    """Samples that the task has, or that were asked for."""
+    scored: int | None = None
+    errors: tuple[str, ...] = ()
+    samples: Samples = Field(default_factory=Samples)
+
+    def goodness(self, score: float) -> float:
+        """A score as 0..1 where 1 is best, by declared range and direction."""
+        share = (score - self.low) / (self.high - self.low)
+        return share if self.direction is Direction.HIGHER else 1.0 - share
+
+
+class Results(Evidence):
+    """What one evaluation of one model measured."""
+
+    kind: Literal["results"] = "results"
+    harness: str
+    harness_version: str = ""
+    tasks: tuple[TaskResult, ...] = ()
+    protocol: Mapping[str, Any] = Field(default_factory=dict)
+    """How it was measured, as flat JSON: task versions, dataset and prompt digests, sampling, engine, ..."""
+
+    def task(self, name: str) -> TaskResult | None:
+        """The task of that name, or None."""
+        return next((t for t in self.tasks if t.task == name), None)
