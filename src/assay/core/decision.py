@@ -68,7 +68,10 @@ def fold(lines: Iterable[GateLine]) -> Outcome:
     INCONCLUSIVE → INCONCLUSIVE; else ACCEPT. Shadow gates do not count; no required gate at all is ANOMALOUS.
     """
     counted = [line for line in lines if not line.shadow]
-    if any(g.status is Status.ERROR or (g.outcome is Outcome.ANOMALOUS and g.status is not Status.PASS) for g in counted):
+    if any(
+        g.status is Status.ERROR or (g.outcome is Outcome.ANOMALOUS and g.status is not Status.PASS)
+        for g in counted
+    ):
         return Outcome.ANOMALOUS
     failing = {g.outcome or Outcome.INFEASIBLE for g in counted if g.status is Status.FAIL}
     for word in SEVERITY:
@@ -86,7 +89,13 @@ def fold(lines: Iterable[GateLine]) -> Outcome:
 
 def fold_study(outcomes: Sequence[Outcome]) -> Outcome:
     """The word of a whole study: ACCEPT if any candidate was kept, else what most deserves a second look."""
-    for word in (Outcome.ACCEPT, Outcome.ANOMALOUS, Outcome.INCONCLUSIVE, Outcome.REGRESSION, Outcome.NO_GAIN):
+    for word in (
+        Outcome.ACCEPT,
+        Outcome.ANOMALOUS,
+        Outcome.INCONCLUSIVE,
+        Outcome.REGRESSION,
+        Outcome.NO_GAIN,
+    ):
         if word in outcomes:
             return word
     return Outcome.INFEASIBLE if outcomes else Outcome.ANOMALOUS

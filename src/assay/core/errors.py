@@ -1,16 +1,16 @@
 """The error tree. An exception means that Assay could not do its work; a bad candidate is a Verdict.
 
-    AssayError
-    ├── UsageError            exit 2   the request itself is wrong
-    │   ├── SpecError                  a key or value of a spec
-    │   └── UnreadableInput            a file that cannot be understood
-    ├── ComponentError        exit 6
-    │   ├── ComponentMissing           a vendor package or program is not installed
-    │   └── ComponentFailed            it ran and failed; carries the failure class for triage
-    ├── LedgerError           exit 7
-    │   ├── LedgerBroken               the chain of digests does not hold
-    │   └── LedgerBusy                 another process writes
-    └── Interrupted           exit 130
+AssayError
+├── UsageError            exit 2   the request itself is wrong
+│   ├── SpecError                  a key or value of a spec
+│   └── UnreadableInput            a file that cannot be understood
+├── ComponentError        exit 6
+│   ├── ComponentMissing           a vendor package or program is not installed
+│   └── ComponentFailed            it ran and failed; carries the failure class for triage
+├── LedgerError           exit 7
+│   ├── LedgerBroken               the chain of digests does not hold
+│   └── LedgerBusy                 another process writes
+└── Interrupted           exit 130
 """
 
 from __future__ import annotations

@@ -47,7 +47,6 @@ class Event(Noun):
     previous: str
 
 
-
 def chain(seq: int, type_: EventType, study: str, at: str, data: Mapping[str, Any], previous: str) -> Event:
     """The next event of a chain."""
     return Event(seq=seq, type=type_, study=study, at=at, data=data, previous=previous)

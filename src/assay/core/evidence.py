@@ -41,7 +41,9 @@ class Measurement(Noun):
     @model_validator(mode="after")
     def _value_only_if_measured(self) -> Self:
         if (self.value is not None) != (self.state is State.MEASURED):
-            raise ValueError(f"measurement {self.name!r}: a value is present exactly when the state is 'measured'")
+            raise ValueError(
+                f"measurement {self.name!r}: a value is present exactly when the state is 'measured'"
+            )
         return self
 
     @classmethod
