@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from assay.core.canon import digest
+
+
+class PathMark:
+    """Marks an option that names a file or folder: in a spec it is relative to the spec's own folder."""
+
+
+SpecPath = Annotated[str, PathMark()]
 
 
 class Noun(BaseModel):

@@ -23,7 +23,7 @@ class Candidate(Noun):
     serve: AdapterRef | None = None
     """Serving of this candidate where it differs from the study's. Part of the identity."""
     intent: Mapping[str, Any] = Field(default_factory=dict)
-    """What the change promises, for the gates: intended scheme, modules left alone."""
+    """What the change promises beyond what its build adapter derives from the options; wins over that."""
 
     @property
     def key(self) -> str:

@@ -105,6 +105,10 @@ class Build(Protocol):
         """Whether it could run here."""
         ...
 
+    def intent(self) -> Mapping[str, Any]:
+        """What the options promise about the artifact, for the gates: scheme, modules left alone."""
+        ...
+
     def build(self, candidate: Candidate, source: Path, out: Path, session: Session) -> Mapping[str, Any]:
         """Make the artifact at `out`, a path that does not exist yet; returns facts such as vendor versions.
 

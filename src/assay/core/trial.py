@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic import Field
-
-from assay.core.base import Noun
 from assay.core.candidate import Candidate
-from assay.core.decision import Decision
+from assay.core.decision import Decision, GateLine
+from assay.core.evidence import Artifact
 
 
-class Trial(Noun):
-    """A candidate's way through the plan. A finished trial has a Decision that is not interrupted."""
+@dataclass(frozen=True)
+class StepRecord:
+    """A finished step: what it yielded. It is never done again."""
+
+    step: str
+    key: str
+    """Digest of the protocol of a shared step; the trial's id otherwise."""
+    wall_s: float
+    role: str | None = None
+    evidence: str | None = None
+    artifact: Artifact | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Trial:
+    """A candidate's way through the plan. It is finished when it has a Decision that is not interrupted."""
 
     id: str
     number: int
     candidate: Candidate
-    evidence: Mapping[str, str] = Field(default_factory=dict)
-    """Role → digest of the stored evidence."""
-    steps_done: tuple[str, ...] = ()
+    started: str
+    steps: dict[str, StepRecord] = field(default_factory=dict)
+    gates: dict[str, GateLine] = field(default_factory=dict)
+    retries: dict[str, int] = field(default_factory=dict)
     decision: Decision | None = None
+
+    @property
+    def finished(self) -> bool:
+        """It has a Decision that stands."""
+        return self.decision is not None and not self.decision.interrupted

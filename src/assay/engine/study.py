@@ -1,0 +1,135 @@
+"""One study: ask for a candidate, try it, tell what came of it; stop when the question is answered."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from assay.core.decision import Decision, fold_study
+from assay.core.errors import Interrupted
+from assay.core.events import EventType
+from assay.core.ports import Ledger, Store
+from assay.core.study import Study
+from assay.core.triage import TRIAGE
+from assay.core.trial import Trial
+from assay.core.vocabulary import Action, Outcome
+from assay.engine.components import Components
+from assay.engine.journal import Journal
+from assay.engine.observer import Observer, Progress, Silent
+from assay.engine.trial import TrialLoop
+
+
+class StudyLoop:
+    """Runs a study from where the ledger says it stands.
+
+    Args:
+        study: the question; a study that the ledger knows is resumed.
+        ledger: the event log.
+        store: evidence and verdicts.
+        components: makes adapters and gates.
+        folder: where artifacts, logs and step files of this study go.
+        observer: is told what happens.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        *,
+        ledger: Ledger,
+        store: Store,
+        components: Components,
+        folder: Path,
+        observer: Observer | None = None,
+    ) -> None:
+        self.study = study
+        self.components = components
+        self.observer = observer or Silent()
+        self.journal = Journal(ledger, store, study)
+        limit = study.budget.wall_time_s
+        deadline = None if limit is None else time.monotonic() + limit
+        self._decided_before = len(self.journal.history.decisions)
+        self.trials = TrialLoop(self.journal, components, folder, self.observer, deadline)
+
+    def run(self) -> Outcome:
+        """Every trial that the study asks for; returns the word of the study.
+
+        Raises:
+            Interrupted: after it was recorded.
+        """
+        self.observer.tell(Progress("study", study=self.study))
+        proposer = self.components.propose(self.study.proposer)
+        why = "the proposer has no further candidate"
+        try:
+            while (ended := self._ended()) is None:
+                trial = self.journal.history.open_trial
+                if trial is None:
+                    candidate = proposer.propose(self.journal.history.decisions)
+                    if candidate is None:
+                        break
+                    trial = self.journal.start_trial(candidate)
+                self._try(trial)
+            why = ended or why
+            self._apply_pending()
+        except Interrupted as signal:
+            self.journal.write(EventType.STUDY_INTERRUPTED, {"signal": signal.what})
+            raise
+        outcome = fold_study([d.outcome for d in self.journal.history.decisions])
+        self.journal.write(EventType.STUDY_CLOSED, {"outcome": outcome.value, "why": why})
+        return outcome
+
+    def _try(self, trial: Trial) -> None:
+        decision = self.trials.run(trial)
+        if decision.keeps and self.study.apply_on_accept:
+            self._apply(trial, decision)
+
+    def _ended(self) -> str | None:
+        """Why no further trial is begun, or None."""
+        history = self.journal.history
+        decisions = history.decisions
+        if history.open_trial is not None:
+            return None
+        if decisions and self.study.stop == "first_accept" and decisions[-1].keeps:
+            return "a candidate was accepted"
+        fresh = len(decisions) > self._decided_before  # a resumed study may mend what made it abort
+        if fresh and (reason := _abort_reason(decisions)):
+            return reason
+        limit = self.study.budget.trials
+        if limit is not None and len(decisions) >= limit:
+            return f"the budget of {limit} trials is used up"
+        return None
+
+    def _apply(self, trial: Trial, decision: Decision) -> None:
+        if trial.id in self.journal.history.applied or decision.facts.get("artifact") is None:
+            return
+        artifact = Path(decision.facts["artifact"]["path"])
+        adapter = self.components.apply(self.study.apply)
+        token = self.journal.history.apply_pending.get(trial.id)
+        if token is None:
+            token = adapter.plan(artifact, decision)
+            self.journal.write(EventType.APPLY_INTENDED, {"trial": trial.id, "token": dict(token)})
+        adapter.apply(artifact, decision, token)
+        self.journal.write(EventType.APPLY_DONE, {"trial": trial.id})
+        self.observer.tell(Progress("apply", trial=trial.id, candidate=decision.candidate))
+
+    def _apply_pending(self) -> None:
+        """What was accepted and not yet applied: a crash between the Decision and the application."""
+        for trial in self.journal.history.trials.values():
+            if trial.finished and trial.decision and trial.decision.keeps and self.study.apply_on_accept:
+                self._apply(trial, trial.decision)
+
+
+def _abort_reason(decisions: list[Decision]) -> str | None:
+    last = decisions[-1]
+    if last.keeps:
+        return None
+    if last.facts.get("systemic"):
+        return f"what all candidates share failed: {last.sentence}"
+    if last.failure_class is None:
+        return None
+    if TRIAGE[last.failure_class].action is Action.ABORT_STUDY:
+        return f"{last.failure_class}: {TRIAGE[last.failure_class].advice}"
+    before = decisions[-2] if len(decisions) > 1 else None
+    anomalous = last.outcome is Outcome.ANOMALOUS
+    if before and anomalous and (before.outcome, before.failure_class) == (last.outcome, last.failure_class):
+        return f"two candidates in a row ended {last.failure_class}: taken as systemic"
+    return None

@@ -1,0 +1,349 @@
+"""THE loop: one candidate through the plan, gated as it goes. All endings leave a complete record."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+from assay.core.canon import digest
+from assay.core.decision import Decision, GateLine, fold
+from assay.core.errors import ComponentError, ComponentFailed, Interrupted
+from assay.core.events import EventType
+from assay.core.evidence import Artifact, Evidence
+from assay.core.ports import Target
+from assay.core.study import AdapterRef, GateRef, Step
+from assay.core.triage import TRIAGE
+from assay.core.trial import StepRecord, Trial
+from assay.core.verdict import Reason, Verdict
+from assay.core.vocabulary import FailureClass, Outcome, Status, Verb
+from assay.engine.components import Components
+from assay.engine.journal import Journal
+from assay.engine.observer import Observer, Progress
+from assay.engine.session import RecordedExecute, StepSession
+
+INTEGRITY = GateRef(gate="integrity")
+"""Asked of every trial at its end: the bytes that were judged are the bytes that are there."""
+
+
+class TrialLoop:
+    """Puts candidates of one study through its plan.
+
+    Args:
+        journal: the study's pen and memory.
+        components: makes adapters and gates.
+        folder: the study's folder.
+        observer: is told what happens.
+        deadline: `time.monotonic()` at which the wall-time budget ends, or None.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        components: Components,
+        folder: Path,
+        observer: Observer,
+        deadline: float | None = None,
+    ) -> None:
+        self.journal = journal
+        self.study = journal.study
+        self.components = components
+        self.folder = folder
+        self.observer = observer
+        self.deadline = deadline
+
+    def run(self, trial: Trial) -> Decision:
+        """One trial from where the ledger says it stands to its Decision.
+
+        Raises:
+            Interrupted: after an interrupted Decision was recorded.
+        """
+        self._tell("trial", trial)
+        try:
+            if not any(self._blocked(step, trial) for step in self.study.steps):
+                if self._judge(self.study.final_gates, trial, "final") is None:
+                    self._integrity(trial)
+        except Interrupted:
+            self._decide(trial, interrupted=True)
+            raise
+        return self._decide(trial)
+
+    def _blocked(self, step: Step, trial: Trial) -> bool:
+        """Do a step, judge it, try again as triage says; True if the trial ends here."""
+        while True:
+            try:
+                self._perform(step, trial)
+                failure = self._judge(step.gates, trial, step.name)
+            except ComponentError as error:
+                failure = self._component_failed(step, trial, error)
+            if failure is None:
+                return False
+            if not self._retry(step, trial, failure):
+                return True
+
+    # -- doing a step ---------------------------------------------------------------------------------
+
+    def _perform(self, step: Step, trial: Trial) -> None:
+        if step.name in trial.steps:
+            self._tell("reused", trial, step, message="done before")
+            return
+        key = self._key(step, trial)
+        earlier = self.journal.history.shared.get(key) if step.shared else None
+        if earlier is not None:
+            trial.steps[step.name] = earlier
+            self._tell("reused", trial, step, message="shared: the same protocol was measured in this study")
+            return
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise ComponentFailed(
+                f"the wall-time budget of {self.study.budget.wall_time_s:g} s is used up",
+                failure_class=FailureClass.BUDGET_EXHAUSTED,
+                where=f"before step {step.name}",
+            )
+        attempt = trial.retries.get(step.name, 0) + 1
+        self.journal.write(
+            EventType.STEP_STARTED, {"trial": trial.id, "step": step.name, "attempt": attempt, "key": key}
+        )
+        self._tell("step", trial, step)
+        record = self._do(step, trial, key, attempt)
+        self.journal.finish_step(trial, record, shared=step.shared)
+        self._tell("step_done", trial, step, wall_s=record.wall_s)
+
+    def _do(self, step: Step, trial: Trial, key: str, attempt: int) -> StepRecord:
+        workdir = self.folder / f"trial-{trial.number}" / f"{step.name}-{attempt}"
+        if workdir.exists():  # left by an attempt that did not finish
+            shutil.rmtree(workdir)
+        workdir.mkdir(parents=True)
+        execute = RecordedExecute(
+            self.components.execute(), lambda run: self.journal.record_run(trial, step.name, run)
+        )
+        context = Progress("note", trial=trial.id, candidate=trial.candidate.name, step=step.name)
+        session = StepSession(
+            workdir=workdir,
+            seed=self.study.seed,
+            execute=execute,
+            observer=self.observer,
+            context=context,
+            deadline=self.deadline,
+        )
+        started = time.monotonic()
+        try:
+            if step.verb is Verb.BUILD:
+                return self._build(step, trial, key, session, started)
+            return self._evaluate(step, trial, key, session, started)
+        finally:
+            execute.cancel_all()
+
+    def _build(self, step: Step, trial: Trial, key: str, session: StepSession, started: float) -> StepRecord:
+        out = session.workdir / "artifact"
+        adapter = self.components.build(trial.candidate.build)
+        facts = adapter.build(trial.candidate, Path(self.study.source.path), out, session)
+        wall_s = time.monotonic() - started
+        return StepRecord(step.name, key, wall_s, artifact=self.components.pin(out), facts=facts)
+
+    def _evaluate(
+        self, step: Step, trial: Trial, key: str, session: StepSession, started: float
+    ) -> StepRecord:
+        adapter = self.components.evaluate(_adapter(step))
+        target = self._target(step, trial)
+        serve = self._serve_ref(step, trial)
+        server = self.components.serve(serve).serve(target, session) if serve else nullcontext(None)
+        with server as endpoint:
+            evidence = adapter.evaluate(target.model_copy(update={"endpoint": endpoint}), session)
+        wall_s = time.monotonic() - started
+        return StepRecord(step.name, key, wall_s, role=step.produces, evidence=self.journal.put(evidence))
+
+    def _target(self, step: Step, trial: Trial) -> Target:
+        source = self.study.source.path
+        if step.subject != "candidate":
+            return Target(name=step.subject, path=source)
+        artifact = self._artifact(trial)
+        return Target(
+            name=trial.candidate.name,
+            path=artifact.path if artifact else "",
+            source=source,
+            intent={**self.components.build(trial.candidate.build).intent(), **trial.candidate.intent},
+        )
+
+    def _serve_ref(self, step: Step, trial: Trial) -> AdapterRef | None:
+        return (trial.candidate.serve or step.serve) if step.served else None
+
+    def _key(self, step: Step, trial: Trial) -> str:
+        """A shared step is known by everything that decides its result; any other by its trial."""
+        if not step.shared:
+            return digest([trial.id, step.name])
+        adapter = _adapter(step)
+        serve = self._serve_ref(step, trial)
+        protocol = {
+            "step": step.name,
+            "source": self.study.source.digest,
+            "evaluate": {"kind": adapter.kind, **self.components.evaluate(adapter).protocol()},
+            "serve": {"kind": serve.kind, **self.components.serve(serve).protocol()} if serve else None,
+        }
+        return digest(protocol)
+
+    # -- judging --------------------------------------------------------------------------------------
+
+    def _judge(self, refs: tuple[GateRef, ...], trial: Trial, step: str) -> GateLine | None:
+        """Ask the gates in order; the first that does not pass, if any."""
+        for ref in refs:
+            line = trial.gates.get(ref.name)
+            if line is None:
+                line = self._ask(ref, trial, step)
+            self._tell("gate", trial, line=line)
+            if line.status is not Status.PASS and not ref.shadow:
+                return line
+        return None
+
+    def _ask(self, ref: GateRef, trial: Trial, step: str) -> GateLine:
+        gate = self.components.gate(ref)
+        evidence: dict[str, Evidence] = {}
+        held = {r.role: r.evidence for r in trial.steps.values() if r.role and r.evidence}
+        for role in gate.reads:
+            found = held.get(ref.reads.get(role, role))
+            if found is None:
+                missing = _cannot_judge(
+                    ref.name, f"required evidence is missing: {ref.reads.get(role, role)}"
+                )
+                return self.journal.record_verdict(trial, step, ref, missing)
+            evidence[role] = self.journal.evidence(found)
+        return self.journal.record_verdict(trial, step, ref, gate.judge(evidence))
+
+    def _component_failed(self, step: Step, trial: Trial, error: ComponentError) -> GateLine:
+        """A step that could not be done, as a verdict of its own."""
+        failure_class = FailureClass.USER_CONFIG_ERROR
+        tail = ""
+        if isinstance(error, ComponentFailed):
+            failure_class, tail = error.failure_class, error.log_tail
+        outcome = TRIAGE[failure_class].outcome
+        status = {Outcome.INFEASIBLE: Status.FAIL, Outcome.INCONCLUSIVE: Status.INCONCLUSIVE}.get(
+            outcome, Status.ERROR
+        )
+        verdict = Verdict(
+            gate=step.name,
+            status=status,
+            failure_class=failure_class,
+            outcome=outcome,
+            detail=str(error),
+            reasons=(Reason(text=str(error), ok=False, where=error.where),),
+            extra={"log_tail": tail} if tail else {},
+        )
+        line = self.journal.record_verdict(trial, step.name, GateRef(gate=step.name), verdict)
+        self._tell("gate", trial, line=line)
+        return line
+
+    def _retry(self, step: Step, trial: Trial, failure: GateLine) -> bool:
+        """Whether triage grants another attempt; waits the backoff if so."""
+        rule = TRIAGE[failure.failure_class or FailureClass.UNKNOWN]
+        used = trial.retries.get(step.name, 0)
+        if failure.failure_class is None or used >= rule.retries or failure.outcome is Outcome.REGRESSION:
+            return False
+        delay = rule.backoff_s * 2**used
+        self._tell("retry", trial, step, message=f"{failure.failure_class}: trying again in {delay:g} s")
+        time.sleep(delay)
+        data = {"trial": trial.id, "step": step.name, "after": failure.to_json()}
+        self.journal.write(EventType.STEP_RETRIED, data)
+        return True
+
+    def _integrity(self, trial: Trial) -> None:
+        """A candidate that changed after it was judged must not be kept."""
+        artifact = self._artifact(trial)
+        if artifact is None or INTEGRITY.name in trial.gates:
+            return
+        found = self.components.pin(Path(artifact.path))
+        ok = found.digest == artifact.digest
+        reason = Reason(
+            text="the artifact is the one that was built and judged"
+            if ok
+            else "the artifact changed on disk",
+            ok=ok,
+            where=artifact.path,
+            measured=found.digest,
+            limit=artifact.digest,
+        )
+        verdict = Verdict(
+            gate=INTEGRITY.name,
+            status=Status.PASS if ok else Status.ERROR,
+            failure_class=None if ok else FailureClass.NOT_COMPARABLE,
+            outcome=None if ok else Outcome.ANOMALOUS,
+            detail=reason.text,
+            reasons=(reason,),
+        )
+        line = self.journal.record_verdict(trial, "final", INTEGRITY, verdict)
+        self._tell("gate", trial, line=line)
+
+    # -- deciding -------------------------------------------------------------------------------------
+
+    def _decide(self, trial: Trial, *, interrupted: bool = False) -> Decision:
+        lines = self._lines(trial)
+        blocking = next((g for g in lines if g.status not in (None, Status.PASS) and not g.shadow), None)
+        outcome = Outcome.ANOMALOUS if interrupted else fold(lines)
+        artifact = self._artifact(trial)
+        decision = Decision(
+            study=self.study.id,
+            trial=trial.id,
+            candidate=trial.candidate.name,
+            candidate_key=trial.candidate.key,
+            outcome=outcome,
+            gates=lines,
+            sentence=_sentence(lines, blocking, interrupted=interrupted),
+            failure_class=blocking.failure_class if blocking else None,
+            interrupted=interrupted,
+            head=self.journal.head,
+            facts={
+                "artifact": artifact.to_json() if artifact else None,
+                "systemic": self._systemic(blocking),
+            },
+        )
+        self.journal.record_decision(decision)
+        self._tell("decision", trial, decision=decision)
+        return decision
+
+    def _lines(self, trial: Trial) -> tuple[GateLine, ...]:
+        """Every gate of the plan, reached or not, and the steps that failed by themselves."""
+        planned = [*self.study.gates, INTEGRITY]
+        lines = [
+            trial.gates.get(ref.name) or GateLine(gate=ref.name, required=ref.required, shadow=ref.shadow)
+            for ref in planned
+        ]
+        names = {ref.name for ref in planned}
+        return tuple([line for name, line in trial.gates.items() if name not in names] + lines)
+
+    def _systemic(self, blocking: GateLine | None) -> bool:
+        """A failure of what all candidates share meets every one of them."""
+        if blocking is None:
+            return False
+        return any(s.name == blocking.step and s.subject != "candidate" for s in self.study.steps)
+
+    def _artifact(self, trial: Trial) -> Artifact | None:
+        return next((r.artifact for r in trial.steps.values() if r.artifact), None)
+
+    def _tell(self, kind: str, trial: Trial, step: Step | None = None, **more: object) -> None:
+        values = {"trial": trial.id, "candidate": trial.candidate.name, "step": step.name if step else ""}
+        self.observer.tell(Progress(kind, **values, **more))  # type: ignore[arg-type]
+
+
+def _adapter(step: Step) -> AdapterRef:
+    if step.adapter is None:
+        raise ValueError(f"step {step.name!r} has no adapter")
+    return step.adapter
+
+
+def _cannot_judge(gate: str, why: str) -> Verdict:
+    return Verdict(
+        gate=gate,
+        status=Status.ERROR,
+        failure_class=FailureClass.UNKNOWN,
+        outcome=Outcome.ANOMALOUS,
+        detail=why,
+        reasons=(Reason(text=why, ok=False),),
+    )
+
+
+def _sentence(lines: tuple[GateLine, ...], blocking: GateLine | None, *, interrupted: bool) -> str:
+    if interrupted:
+        return "interrupted before all gates were asked; `assay resume` goes on where it stopped"
+    if blocking is not None:
+        return f"{blocking.gate}: {blocking.detail}"
+    compare = next((line for line in lines if line.gate == "compare"), None)
+    return compare.detail if compare and compare.detail else "every gate passed"

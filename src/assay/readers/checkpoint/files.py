@@ -1,0 +1,173 @@
+"""Bounded, link-safe access to the files of a checkpoint. Every surprise is an `UnreadableInput`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from assay.core.canon import PREFIX
+from assay.core.errors import UnreadableInput
+from assay.core.evidence import Artifact
+
+MAX_JSON_BYTES = 128 * 2**20
+"""Largest JSON file read whole; the largest tokenizer.json in the field has about 35 MB."""
+MAX_FILES = 20_000
+_EXACT_INT = 2**53
+_CHUNK_BYTES = 2**20
+
+
+def refuse(what: str, where: Path | str, *, allowed: str = "", next: str = "") -> NoReturn:
+    """Raise `UnreadableInput`.
+
+    Raises:
+        UnreadableInput: always.
+    """
+    raise UnreadableInput(what, where=str(where), allowed=allowed, next=next)
+
+
+def regular_file(path: Path, root: Path) -> os.stat_result:
+    """Make sure that a path is an ordinary file inside its checkpoint.
+
+    The links of a Hugging Face cache, from `snapshots/` to `blobs/` of the same repository, are followed.
+
+    Raises:
+        UnreadableInput: if it is missing, a device or pipe, or a link that leads out of the folder.
+    """
+    try:
+        real, home = path.resolve(strict=True), root.resolve(strict=True)
+        status = real.stat()
+    except (OSError, RuntimeError, ValueError) as error:
+        refuse(f"cannot be read: {_reason(error)}", path)
+    cache = next((p for p in home.parents if p.name.startswith("models--")), None)
+    if not real.is_relative_to(home) and not (cache is not None and real.is_relative_to(cache)):
+        refuse("a link that leads out of the checkpoint folder", path, next="copy the file into the folder")
+    if not stat.S_ISREG(status.st_mode):
+        refuse("not an ordinary file", path)
+    return status
+
+
+def list_files(root: Path) -> list[Path]:
+    """All files below a folder, sorted; version-control and cache folders left out.
+
+    Raises:
+        UnreadableInput: if the folder cannot be read, holds too many files, or a link that leads out.
+    """
+    found: list[Path] = []
+
+    def fail(error: OSError) -> None:
+        refuse(f"cannot be listed: {_reason(error)}", error.filename or root)
+
+    for folder, names, files in os.walk(root, onerror=fail):
+        names[:] = sorted(n for n in names if n not in {".git", ".cache", "__pycache__"})
+        for name in names:
+            if Path(folder, name).is_symlink():
+                refuse("a linked folder inside a checkpoint", Path(folder, name), next="copy the files")
+        found += [Path(folder, name) for name in files]
+        if len(found) > MAX_FILES:
+            refuse(f"more than {MAX_FILES} files: not a checkpoint folder", root)
+    for path in found:
+        regular_file(path, root)
+    return sorted(found)
+
+
+def pin(path: Path) -> Artifact:
+    """Digest and size of one file, read whole.
+
+    Raises:
+        UnreadableInput: if it cannot be read.
+    """
+    sha, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                sha.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        refuse(f"cannot be read: {_reason(error)}", path)
+    return Artifact(path=str(path), digest=PREFIX + sha.hexdigest(), size_bytes=size)
+
+
+def read_bytes(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
+    """The bytes of a file of at most `limit` bytes.
+
+    Raises:
+        UnreadableInput: if it is larger or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        refuse(f"cannot be read: {_reason(error)}", path)
+    if len(data) > limit:
+        refuse(f"larger than {limit} bytes", path)
+    return data
+
+
+def parse_json(data: bytes, where: Path | str) -> Any:
+    """Strict JSON: UTF-8, no duplicate keys. `NaN` and the infinities, which JSON lacks, become their names.
+
+    Raises:
+        UnreadableInput: if it is anything else.
+    """
+    try:
+        return json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=lambda word: f"<{word}>"
+        )
+    except (ValueError, RecursionError, MemoryError) as error:
+        refuse(f"not valid JSON: {_reason(error)}", where)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UnreadableInput: if the file holds anything else.
+    """
+    value = parse_json(read_bytes(path), path)
+    if not isinstance(value, dict):
+        refuse(f"must hold a JSON object, holds {type(value).__name__}", path)
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A JSON value that canonical JSON can express: large integers and lone surrogates become text."""
+    if isinstance(value, dict):
+        return {_text(str(k)): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < _EXACT_INT else str(value)
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else repr(value)  # noqa: PLR0124
+    return _text(str(value))
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {twice[:80]!r} stands twice")
+    return result
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:200]
+
+
+def relative_names(root: Path, paths: list[Path]) -> Iterator[tuple[str, Path]]:
+    """File names relative to the checkpoint folder, with `/`."""
+    for path in paths:
+        yield path.relative_to(root).as_posix(), path

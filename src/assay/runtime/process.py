@@ -1,0 +1,383 @@
+"""Child processes of Assay: each one under a guard, so that nothing outlives us, and each one on record.
+
+`submit` writes a status file beside the log. That file is the handle: it says who runs where, and after a crash it
+tells the next Assay how the work ended. `runtime.guard` does the ending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from assay.core.canon import digest, short
+from assay.core.errors import AssayError, ComponentFailed, ComponentMissing, UnreadableInput, UsageError
+from assay.core.run import Run, Work
+from assay.core.vocabulary import FailureClass
+from assay.runtime import files, guard
+
+GUARD = Path(guard.__file__)
+MARK = "ASSAY_RUN_ID"
+"""Environment variable that every process of a run inherits: how leftovers are known for ours."""
+TAIL_LINES = 60
+TAIL_BYTES = 8_000
+START_LIMIT_S = 30.0
+"""A guard that has not spoken after this long never will."""
+_SECRET_NAME = re.compile(r"(_KEY|_TOKEN|_SECRET|PASSWORD)$")
+_SECRET_MIN_CHARS = 8
+
+
+@dataclass(frozen=True)
+class Grace:
+    """How long processes get between SIGTERM and SIGKILL."""
+
+    normal_s: float = 5.0
+    """When we end them."""
+    orphan_s: float = 1.5
+    """When Assay itself is gone."""
+
+
+@dataclass
+class Guarded:
+    """A command that this Assay started and still watches."""
+
+    guard: subprocess.Popen[bytes]
+    work: Work
+    status: Path
+
+
+def start(work: Work, status: Path, grace: Grace) -> Guarded:
+    """Start a command under a guard; returns once it was executed.
+
+    Raises:
+        ComponentMissing: if the program or the working directory does not exist.
+        UsageError, ComponentFailed: if log or status cannot be written, or the guard does not start.
+    """
+    env = {**os.environ, **work.env}
+    program = _found(work, env)
+    run_id = f"{short(digest(str(status)))}-{os.getpid()}-{time.time_ns()}"
+    config = {
+        "command": [program, *work.command[1:]],
+        "cwd": work.cwd,
+        "log": work.log,
+        "status": str(status),
+        "timeout_s": work.timeout_s,
+        "grace_s": grace.normal_s,
+        "orphan_grace_s": grace.orphan_s,
+        "info": {
+            "label": work.label,
+            "command": list(work.command),
+            "cwd": work.cwd,
+            "log": work.log,
+            "run_id": run_id,
+            "owner_pid": os.getpid(),
+            "owner_ticks": guard.start_ticks(os.getpid()),
+        },
+    }
+    for path in (status, Path(work.log)):
+        with files.explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(GUARD), json.dumps(config)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**env, MARK: run_id},
+        start_new_session=True,
+    )
+    try:
+        _heard(child, work)
+    except BaseException:
+        stop_guard(child, grace)
+        raise
+    return Guarded(child, work, status)
+
+
+def read_status(status: Path) -> Mapping[str, Any] | None:
+    """What a guard wrote; None if it wrote nothing that can be read."""
+    try:
+        value = files.read_json(status)
+    except UnreadableInput:
+        return None
+    return value if isinstance(value, dict) and value.get("schema") == guard.SCHEMA else None
+
+
+def run_of(status: Mapping[str, Any], *, lost: bool = False) -> Run:
+    """The record of a run from what its guard wrote.
+
+    Args:
+        status: the content of a status file.
+        lost: the guard is gone without having written the end.
+    """
+    log = Path(str(status["log"]))
+    ending = status["ending"]
+    return Run(
+        label=status["label"],
+        command=tuple(status["command"]),
+        cwd=status["cwd"],
+        log=str(log),
+        pid=status["pid"],
+        started=status["started"],
+        wall_s=status["wall_s"],
+        exit_code=-int(signal.SIGKILL) if lost else status["exit_code"],
+        timed_out=ending == "timed_out",
+        cancelled=lost or ending in ("cancelled", "orphaned"),
+        log_tail=log_tail(log, int(status["log_offset"])),
+    )
+
+
+def wait(guarded: Guarded, timeout_s: float) -> bool:
+    """Wait for the end of a command and of everything below it; False if it still runs."""
+    try:
+        guarded.guard.wait(max(0.0, timeout_s))
+    except subprocess.TimeoutExpired:
+        return False
+    if guarded.guard.stdin:
+        guarded.guard.stdin.close()
+    return True
+
+
+def stop_guard(child: subprocess.Popen[bytes], grace: Grace) -> None:
+    """Let a guard end what it guards; returns when it is done. A guard that hangs is killed."""
+    child.terminate()
+    try:
+        child.wait(grace.normal_s + 10.0)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    for stream in (child.stdin, child.stdout):
+        if stream:
+            stream.close()
+
+
+def sweep(run_id: str, limit_s: float = 5.0) -> int:
+    """Kill what is left of a run whose guard is gone; returns how many processes that were.
+
+    Only processes that carry the run's own mark in their environment are touched.
+
+    Raises:
+        ComponentFailed: if one of them cannot be ended.
+    """
+    deadline = time.monotonic() + limit_s
+    ended = 0
+    while left := list(_marked(run_id)):
+        if time.monotonic() > deadline:
+            raise ComponentFailed(
+                f"processes {sorted(p.pid for p in left)} of an earlier run cannot be ended",
+                failure_class=FailureClass.INFRA_TRANSIENT,
+                where=f"{MARK}={run_id}",
+            )
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                ended += 1
+        psutil.wait_procs(left, timeout=0.2)
+    return ended
+
+
+def alive(pid: Any, ticks: Any) -> bool:
+    """Whether exactly that process still lives: the pid and its start time, so a reused pid is another one."""
+    if not isinstance(pid, int) or not isinstance(ticks, int) or not psutil.pid_exists(pid):
+        return False
+    now = guard.start_ticks(pid)
+    return now == ticks and not _is_zombie(pid)
+
+
+def log_tail(path: Path, offset: int = 0, lines: int = TAIL_LINES, limit_bytes: int = TAIL_BYTES) -> str:
+    """The end of a log from `offset` on, in text that any bytes can be turned into, secrets blanked out."""
+    try:
+        with path.open("rb") as handle:
+            end = handle.seek(0, os.SEEK_END)
+            handle.seek(max(offset, end - limit_bytes))
+            data = handle.read(limit_bytes)
+    except OSError:
+        return ""
+    # A progress bar rewrites its line: only the last state of it says something.
+    kept = [line.rpartition("\r")[2] for line in _redacted(data).replace("\r\n", "\n").split("\n")]
+    return "\n".join(line.rstrip() for line in kept[-lines:]).strip("\n")
+
+
+def log_text(path: Path, offset: int = 0, limit_bytes: int = 2_000_000) -> str:
+    """A log from `offset` on for the signatures: its beginning and its end where it is longer than the limit."""
+    try:
+        with path.open("rb") as handle:
+            size = handle.seek(0, os.SEEK_END) - offset
+            handle.seek(offset)
+            if size <= limit_bytes:
+                return _redacted(handle.read(limit_bytes))
+            head = handle.read(limit_bytes // 2)
+            handle.seek(-limit_bytes // 2, os.SEEK_END)
+            return _redacted(head) + "\n" + _redacted(handle.read(limit_bytes // 2))
+    except OSError:
+        return ""
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on right now. Another process may take it before the server does."""
+    with socket.socket(_family(host)) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now.
+
+    Raises:
+        UsageError: if this machine has no such address, or the port needs rights that we lack.
+    """
+    try:
+        with socket.socket(_family(host)) as probe:
+            # As servers do: connections in TIME_WAIT do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        raise UsageError(
+            f"cannot listen there: {error.strerror or error}",
+            where=f"{host}:{port}",
+            allowed="port 0 = any free one",
+        ) from error
+    return True
+
+
+def listener_pids(port: int) -> tuple[int, ...]:
+    """Processes that listen on a TCP port, as far as this user may see them."""
+    found = set()
+    try:
+        for item in psutil.net_connections(kind="tcp"):
+            if item.status == psutil.CONN_LISTEN and item.laddr and item.laddr.port == port and item.pid:
+                found.add(int(item.pid))
+    except (psutil.Error, OSError):
+        # macOS shows the whole table to root alone.
+        return ()
+    return tuple(sorted(found))
+
+
+def tree(root: int) -> tuple[psutil.Process, ...]:
+    """A command and everything below it: its children, and what left them but stays in its session."""
+    try:
+        top = psutil.Process(root)
+        members = {p.pid: p for p in (top, *top.children(recursive=True))}
+    except psutil.Error:
+        members = {}
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if pid not in members and os.getsid(pid) == root:
+                members[pid] = psutil.Process(pid)
+    return tuple(members.values())
+
+
+def owns_listener(root: int, port: int) -> bool:
+    """Whether a process of that command's tree listens on the port."""
+    for process in tree(root):
+        with contextlib.suppress(psutil.Error, OSError):
+            for item in process.net_connections(kind="tcp"):
+                if item.status == psutil.CONN_LISTEN and item.laddr and item.laddr.port == port:
+                    return True
+    return False
+
+
+def describe(pid: int) -> str:
+    """A process for people: pid and command line."""
+    try:
+        line = " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return f"pid {pid}"
+    return f"pid {pid} ({line[:80]})"
+
+
+def utc_now() -> str:
+    """UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _found(work: Work, env: Mapping[str, str]) -> str:
+    name = work.command[0]
+    if not Path(work.cwd).is_dir():
+        raise ComponentMissing("the working directory does not exist", where=work.cwd)
+    if os.sep in name:
+        candidate = Path(work.cwd, name)
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return str(candidate)
+    elif found := shutil.which(name, path=env.get("PATH")):
+        return str(Path(found).absolute())
+    raise ComponentMissing(
+        f"the program {name!r} does not exist or cannot be executed",
+        where=work.label,
+        next="install it, or name it by its full path",
+    )
+
+
+def _heard(child: subprocess.Popen[bytes], work: Work) -> None:
+    """Wait for the guard's one line."""
+    assert child.stdout is not None
+    message = _line(child.stdout)
+    child.stdout.close()
+    if isinstance(message.get("pid"), int):
+        return
+    if message.get("errno") in (errno.ENOENT, errno.ENOTDIR, errno.ENOEXEC):
+        raise ComponentMissing(f"cannot execute {work.command[0]}: {message.get('error')}", where=work.label)
+    if isinstance(code := message.get("errno"), int):
+        raise _refused(code, work)
+    raise ComponentFailed(
+        "the guard process ended without a word",
+        failure_class=FailureClass.INFRA_TRANSIENT,
+        where=work.label,
+    )
+
+
+def _refused(code: int, work: Work) -> AssayError:
+    return files.explained(OSError(code, os.strerror(code)), Path(work.log))
+
+
+def _line(stream: IO[bytes]) -> Mapping[str, Any]:
+    import select  # noqa: PLC0415 - used nowhere else
+
+    readable, _, _ = select.select([stream], [], [], START_LIMIT_S)
+    try:
+        message = json.loads(stream.readline()) if readable else {}
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _marked(run_id: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARK) == run_id:
+                yield process
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
+
+
+def _redacted(data: bytes) -> str:
+    text = data.decode("utf-8", "replace").replace("\0", "")
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name.upper()) and len(value) >= _SECRET_MIN_CHARS:
+            text = text.replace(value, f"<{name}>")
+    return text
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

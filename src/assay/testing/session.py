@@ -1,0 +1,45 @@
+"""A session to try adapters with: a folder, the real `local` execution, and a record of what was told."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assay.adapters.execute.local import Adapter as LocalExecute
+from assay.core.ports import Execute
+
+
+@dataclass
+class RecordingSession:
+    """What the engine lends an adapter, without an engine."""
+
+    workdir: Path
+    seed: int = 0
+    execute: Execute = field(default_factory=LocalExecute)
+    limit_s: float | None = None
+    """Wall-time budget from the moment the session was made; None = no limit."""
+    notes: list[tuple[str, float | None]] = field(default_factory=list)
+    """Everything that the adapter told: message and share done."""
+    opened: float = field(default_factory=time.monotonic)
+
+    def note(self, message: str, done: float | None = None) -> None:
+        """Keep what the adapter says."""
+        self.notes.append((message, done))
+
+    def remaining_s(self) -> float | None:
+        """Seconds of the budget left; None without a limit."""
+        return None if self.limit_s is None else self.limit_s - (time.monotonic() - self.opened)
+
+
+def make_session(tmp_path: Path, *, seed: int = 0, limit_s: float | None = None) -> RecordingSession:
+    """A session whose workdir is an empty folder `work` below `tmp_path`.
+
+    Args:
+        tmp_path: existing folder.
+        seed: what the adapter is to draw its randomness from.
+        limit_s: wall-time budget; None = no limit.
+    """
+    workdir = tmp_path / "work"
+    workdir.mkdir(parents=True, exist_ok=True)
+    return RecordingSession(workdir=workdir, seed=seed, limit_s=limit_s)
