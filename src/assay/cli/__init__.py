@@ -1,0 +1,114 @@
+"""The command line. This module imports nothing heavy: a command's own module is loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import click
+
+from assay import __version__
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("assay.cli.spec", "Print a commented starter spec."),
+    "plan": ("assay.cli.spec", "Show steps, gates, samples needed and what will be changed; runs nothing."),
+    "run": ("assay.cli.study", "Run a study to its Decision."),
+    "resume": ("assay.cli.study", "Go on with a study after a crash, a kill or an interruption."),
+    "ls": ("assay.cli.show", "List the studies of this project."),
+    "show": ("assay.cli.show", "Show a study or trial: gates, reasons, figures."),
+    "watch": ("assay.cli.show", "Follow a study that runs in another process."),
+    "report": ("assay.cli.show", "Write the HTML report, or a bundle that others can verify."),
+    "verify": ("assay.cli.verify", "Derive every verdict again from the stored evidence."),
+    "apply": ("assay.cli.apply", "Bring an accepted candidate to its target."),
+    "undo": ("assay.cli.apply", "Take an application back."),
+    "gate": ("assay.cli.gate", "Ask one gate about files; JSON on stdout."),
+    "doctor": ("assay.cli.doctor", "List all kinds of components and what they need."),
+    "schema": ("assay.cli.spec", "Print the JSON Schema of a spec."),
+    "demo": ("assay.cli.demo", "Run the whole release job on the small model that comes with Assay."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and loads a command's module only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order in which one meets them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, loaded now."""
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, without loading anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="assay")
+def cli() -> None:
+    """Assay runs a change to a model for real, measures it against its baseline, and keeps it only when the
+    evidence proves it good.
+
+    stdout is for results, stderr for progress. Exit codes: 0 accepted or passed, 1 judged and not kept, 2 usage or
+    unreadable input, 3 infeasible, 4 inconclusive, 5 anomalous, 6 a component is missing or failed, 7 ledger,
+    130 interrupted.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point: every ending is an exit code and at most one line, never a traceback."""
+    _listen_to_signals()
+    sys.exit(_run(list(argv) if argv is not None else None))
+
+
+def _run(argv: list[str] | None) -> int:
+    from assay.core.errors import AssayError
+
+    try:
+        result: Any = cli.main(args=argv, prog_name="assay", standalone_mode=False)
+    except AssayError as error:
+        _say(f"assay: {error}")
+        return error.exit_code
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except BrokenPipeError:
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _listen_to_signals() -> None:
+    """The first SIGINT or SIGTERM ends the work cleanly; the guards of our children end those if we die."""
+    from assay.core.errors import Interrupted
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, _leave)
+        raise Interrupted(signal.Signals(number).name)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, stop)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    import os
+
+    _say("assay: stopped at once; `assay resume` goes on with what is in the ledger")
+    os._exit(130)

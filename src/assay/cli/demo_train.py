@@ -220,7 +220,7 @@ class Display:
         """The state as one line of text."""
         parts = [f"step {self.line.step}/{self.line.steps}", *self._figures()]
         if self.line.accuracy:
-            parts.append(" ".join(f"{name} {share:.0%}" for name, share in self.line.accuracy.items()))
+            parts.append(" ".join(f"{name} {_percent(share)}" for name, share in self.line.accuracy.items()))
         return self._separator.join([*parts, self.line.message])
 
     def render(self) -> RenderableType:
@@ -242,7 +242,7 @@ class Display:
                 ProgressBar(
                     total=1.0, completed=share or 0.0, width=40, complete_style=style, finished_style=style
                 ),
-                "" if share is None else f"{share:.0%}",
+                "" if share is None else _percent(share),
             )
         loss = Text.assemble(("loss ", "dim"), (sparkline(self._losses, 60, self._blocks), "magenta"))
         return Group(Text(line.message, style="bold"), head, loss, bars)
@@ -273,6 +273,11 @@ def sparkline(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:
         return ""
     low, span = min(logs), (max(logs) - min(logs)) or 1.0
     return "".join(blocks[round((value - low) / span * (len(blocks) - 1))] for value in logs)
+
+
+def _percent(share: float) -> str:
+    """Rounded down: 100 % is said of all and of nothing less."""
+    return f"{math.floor(share * 100 + 1e-9)}%"
 
 
 def _duration(seconds: float) -> str:

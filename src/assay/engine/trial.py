@@ -144,6 +144,10 @@ class TrialLoop:
     def _evaluate(
         self, step: Step, trial: Trial, key: str, session: StepSession, started: float
     ) -> StepRecord:
+        if step.subject == "machine":
+            evidence = self._machine(trial)
+            wall_s = time.monotonic() - started
+            return StepRecord(step.name, key, wall_s, role=step.produces, evidence=self.journal.put(evidence))
         adapter = self.components.evaluate(_adapter(step))
         target = self._target(step, trial)
         serve = self._serve_ref(step, trial)
@@ -152,6 +156,26 @@ class TrialLoop:
             evidence = adapter.evaluate(target.model_copy(update={"endpoint": endpoint}), session)
         wall_s = time.monotonic() - started
         return StepRecord(step.name, key, wall_s, role=step.produces, evidence=self.journal.put(evidence))
+
+    def _machine(self, trial: Trial) -> Evidence:
+        """What this trial needs and what is there: components, disk, an unchanged source."""
+        checks = [self.components.build(trial.candidate.build).check()]
+        for step in self.study.steps:
+            serve = self._serve_ref(step, trial)
+            if serve is not None:
+                checks += [
+                    self.components.serve(serve).check(),
+                    self.components.evaluate(_adapter(step)).check(),
+                ]
+        found = self.components.pin(Path(self.study.source.path))
+        same = found.digest == self.study.source.digest
+        facts = {
+            "components": list({c.content_digest: c.to_json() for c in checks}.values()),
+            "disk_free_bytes": shutil.disk_usage(self.folder).free,
+            "disk_needed_bytes": 2 * self.study.source.size_bytes,
+            "source": {"readable": same, "detail": "" if same else "changed since the study opened"},
+        }
+        return Evidence(kind="machine", subject="machine", facts=facts)
 
     def _target(self, step: Step, trial: Trial) -> Target:
         source = self.study.source.path

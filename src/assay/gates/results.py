@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -44,12 +44,12 @@ NOT_YET = frozenset({RunStatus.TIMEOUT, RunStatus.RESUMING, RunStatus.RUNNING, R
 
 PRECEDENCE = (
     FailureClass.EVAL_JUDGE_FAILED,
-    FailureClass.INFRA_TRANSIENT,
     FailureClass.DEPLOYMENT_HEALTH_FAILED,
+    FailureClass.INFRA_TRANSIENT,
     FailureClass.SAMPLE_ACCOUNTING_FAILED,
     FailureClass.UNKNOWN,
 )
-"""Which class names the verdict where several were found."""
+"""Which class names the verdict where several were found; "not yet" stands right behind the judge."""
 
 _COUNTED = r"(?!\d|\.\d|\s*(?:samples?|rows?|items?|questions?|tokens?|tasks?|m?s\b|%))"
 _JUDGE = re.compile(
@@ -59,9 +59,10 @@ _JUDGE = re.compile(
     re.IGNORECASE,
 )
 _HEALTH = re.compile(
-    r"health[ _-]?check|/health\b|unhealthy|not healthy|(?:server|endpoint|deployment|engine) (?:is |was |has )?"
-    r"(?:down|dead|died|crashed|exited|not ready|never became ready|did not start|failed to start|unavailable)"
-    r"|server health|failed to (?:deploy|serve|start the server)|EngineDeadError",
+    r"health[ _-]?check|/health\b|unhealthy|not healthy|server health|EngineDeadError"
+    r"|(?:server|endpoint|deployment|engine) (?:is |was |has )?(?:down|dead|died|crashed|exited|unavailable"
+    r"|not ready|never became ready|did not start|failed to start)"
+    r"|failed to (?:deploy|serve|start the server)",
     re.IGNORECASE,
 )
 _INFRA = re.compile(
@@ -172,8 +173,14 @@ def judge_run_summary(obj: Any) -> Verdict:
         if not isinstance(entry, Mapping):
             per_task[_text(name)] = [_accounting("its entry is no object", _text(entry))]
             continue
-        raw = (entry.get(k) for k in ("status", "expected_samples", "scored_samples", "score", "errors"))
-        per_task[_text(name)] = _judge_task(_Task(*raw), ResultsPolicy())
+        task = _Task(
+            status=entry.get("status"),
+            expected=entry.get("expected_samples"),
+            scored=entry.get("scored_samples"),
+            score=entry.get("score"),
+            errors=entry.get("errors"),
+        )
+        per_task[_text(name)] = _judge_task(task, ResultsPolicy())
     return _verdict(per_task, [], provenance=Provenance.SELF_REPORTED)
 
 
@@ -300,11 +307,12 @@ def _verdict(
 ) -> Verdict:
     if not per_task and not whole:
         whole = [Finding(FailureClass.USER_CONFIG_ERROR, "there are no tasks")]
-    found = [f for findings in per_task.values() for f in findings] + whole
-    reasons = [_reason(f, task, digest) for task, findings in per_task.items() for f in findings]
-    reasons += [_reason(f, "", digest) for f in whole]
+    located = [(task, f) for task, findings in per_task.items() for f in findings] + [("", f) for f in whole]
+    located.sort(key=lambda pair: _rank(pair[1]))
+    found = [f for _, f in located]
+    reasons = [_reason(f, task, digest) for task, f in located]
     status = _status(found)
-    failure_class = _first_class(found)
+    failure_class = found[0].failure_class if found else None
     return Verdict(
         gate="results",
         status=status,
@@ -328,11 +336,11 @@ def _status(found: list[Finding]) -> Status:
     return Status.INCONCLUSIVE if all(f.not_yet for f in found) else Status.FAIL
 
 
-def _first_class(found: list[Finding]) -> FailureClass | None:
-    order: Callable[[Finding], int] = lambda f: (  # noqa: E731
-        PRECEDENCE.index(f.failure_class) if f.failure_class in PRECEDENCE else len(PRECEDENCE)
-    )
-    return min(found, key=order).failure_class if found else None
+def _rank(finding: Finding) -> float:
+    if finding.not_yet:
+        return 0.5
+    known = finding.failure_class in PRECEDENCE
+    return PRECEDENCE.index(finding.failure_class) if known else len(PRECEDENCE)
 
 
 def _detail(status: Status, per_task: Mapping[str, list[Finding]], reasons: list[Reason]) -> str:

@@ -1,4 +1,4 @@
-"""Files on disk: written so that a crash leaves the old or the new bytes, and digested so that a change shows."""
+"""Files on disk: a crash leaves the old or the new bytes, and a digest shows every change."""
 
 from __future__ import annotations
 
@@ -146,8 +146,8 @@ def files_of(folder: Path) -> tuple[Path, ...]:
     """All files below a folder, sorted by their relative POSIX name; links to files inside it count as files.
 
     Raises:
-        UnreadableInput: if it cannot be listed, holds a link that leads out of it or nowhere, or something that
-            is no file (a socket, a device).
+        UnreadableInput: if it cannot be listed, holds a link that leads out of it or nowhere, or something
+            that is no file (a socket, a device).
     """
     root = folder.resolve()
     found: list[Path] = []

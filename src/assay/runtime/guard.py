@@ -5,16 +5,16 @@ Started as ``python -I -S guard.py CONFIG`` where CONFIG is one JSON object::
     {"command": [...], "cwd": dir, "log": file, "status": file, "timeout_s": s or null,
      "grace_s": s, "orphan_grace_s": s, "info": {...}}
 
-Standard input is the read end of a pipe whose other end Assay holds and never writes to: the kernel closes it when
-Assay is gone, however it went. Standard output gets one line, ``{"pid": n}`` or ``{"error": text, "errno": n}``.
+Standard input is the read end of a pipe whose other end Assay holds and never writes to: the kernel closes it
+when Assay is gone, however it went. Standard output gets one line, ``{"pid": n}`` or ``{"error": ..., "errno": n}``.
 The status file is replaced as a whole at the start and at the end; a resumed Assay reads there what happened.
 
 The command leads a session of its own. This process is a subreaper (Linux), so what daemonises below the command
-stays a descendant of ours and is found. Standard library only, and little of it: this is paid for each command.
+stays a descendant of ours and is found. Standard library only, and little of it: each command pays for it.
 """
 
-# This file runs without site-packages and pays for each import, so it speaks to the system directly:
-# ruff: noqa: PTH, S605, S606
+# It runs without site-packages and pays for each import, so it speaks to the system directly.
+# ruff: noqa: PTH105, PTH123, PTH208, S605, S606
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def descendants(leader: int) -> dict[int, int]:
 
 
 def send_all(leader: int, number: int, spared_group: int) -> None:
-    """Signal every descendant outside one group. A descriptor pins each, so that a reused pid is never hit."""
+    """Signal every descendant outside one group; a descriptor pins each, so a reused pid is never hit."""
     pinned = {}
     for pid, group in descendants(leader).items():
         if group != spared_group:
@@ -120,7 +120,7 @@ class Guard:
         self.raw: int | None = None
         """Wait status of the command once it has ended."""
         self.ending = ""
-        """Why we ended it: `cancelled`, `timed_out` or `orphaned`; empty while it runs or if it ended itself."""
+        """Why we ended it: `cancelled`, `timed_out` or `orphaned`; empty if it ended itself."""
         self.started = utc_now()
         self.clock = time.monotonic()
         self.wall_s: float | None = None
@@ -169,8 +169,8 @@ class Guard:
                 os.setsid()
                 # Should this guard itself be killed, the kernel still ends the command.
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE):
-                    signal.signal(number, signal.SIG_DFL)
+                for caught in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE):
+                    signal.signal(caught, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, ())
                 nothing = os.open(os.devnull, os.O_RDONLY)
                 for target, source in ((0, nothing), (1, log), (2, log)):

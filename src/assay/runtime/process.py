@@ -1,7 +1,7 @@
 """Child processes of Assay: each one under a guard, so that nothing outlives us, and each one on record.
 
-`submit` writes a status file beside the log. That file is the handle: it says who runs where, and after a crash it
-tells the next Assay how the work ended. `runtime.guard` does the ending.
+A status file beside the log is the handle: it says who runs where, and after a crash it tells the next Assay
+how the work ended. `runtime.guard` does the ending.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def sweep(run_id: str, limit_s: float = 5.0) -> int:
 
 
 def alive(pid: Any, ticks: Any) -> bool:
-    """Whether exactly that process still lives: the pid and its start time, so a reused pid is another one."""
+    """Whether exactly that process still lives: with its start time, a reused pid is another one."""
     if not isinstance(pid, int) or not isinstance(ticks, int) or not psutil.pid_exists(pid):
         return False
     now = guard.start_ticks(pid)
@@ -213,7 +213,7 @@ def log_tail(path: Path, offset: int = 0, lines: int = TAIL_LINES, limit_bytes: 
 
 
 def log_text(path: Path, offset: int = 0, limit_bytes: int = 2_000_000) -> str:
-    """A log from `offset` on for the signatures: its beginning and its end where it is longer than the limit."""
+    """A log from `offset` on, for the signatures: its beginning and its end if it is over the limit."""
     try:
         with path.open("rb") as handle:
             size = handle.seek(0, os.SEEK_END) - offset

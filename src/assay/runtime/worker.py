@@ -17,7 +17,7 @@ from assay.core.errors import ComponentFailed, ComponentMissing, UnreadableInput
 from assay.core.ports import Component, Session
 from assay.core.run import Work
 from assay.core.vocabulary import FailureClass
-from assay.runtime.files import read_json, write_json
+from assay.runtime.files import read_json, remove, write_json
 
 WORKERS = Path(__file__).resolve().parent.parent / "workers"
 POLL_S = 0.2
@@ -55,6 +55,8 @@ def run_worker(
         "threads": threads,
     }
     job_path = session.workdir / f"{script}.job.json"
+    # What an earlier attempt left there says nothing about this one.
+    remove(result_path)
     write_json(job_path, job)
     work = Work(
         label=script,
@@ -64,8 +66,12 @@ def run_worker(
         timeout_s=session.remaining_s() or None,
     )
     handle = session.execute.submit(work)
-    while (run := session.execute.poll(handle, POLL_S)).wall_s is None:
-        _show_progress(Path(work.log), session)
+    try:
+        while (run := session.execute.poll(handle, POLL_S)).wall_s is None:
+            _show_progress(Path(work.log), session)
+    except BaseException:
+        session.execute.cancel(handle)
+        raise
     if run.timed_out:
         raise ComponentFailed(
             "the wall-time budget ended while it ran",

@@ -68,7 +68,7 @@ def exact_paired_test(b: int, c: int, n: int, margin: float) -> MarginTest:
     Args:
         b: Pairs with baseline right and candidate wrong.
         c: Pairs with baseline wrong and candidate right.
-        n: All pairs.
+        n: All pairs; the time grows with b + c, not with n.
         margin: Largest drop that is allowed, a fraction in [0, 1).
 
     Returns:
@@ -107,7 +107,8 @@ class _Tails:
         """Return both tails; sin(angle)^2 runs over the range of flip rates, finest at its ends."""
         spread = self.highest - self.margin
         flip_rate = min(self.highest, self.margin + spread * math.sin(angle) ** 2)
-        first, last = _window(self.n, flip_rate)
+        mean, reach = self.n * flip_rate, _reach(self.n, flip_rate)
+        first, last = max(0, math.floor(mean - reach)), min(self.n, math.ceil(mean + reach))
         flips = np.arange(first, last + 1, dtype=np.float64)
         mass = binomial_pmf(self.log_coefficients[first : last + 1], flips, self.n, flip_rate)
         share = 0.5 if flip_rate == 0.0 else min(1.0, (1.0 + self.margin / flip_rate) / 2.0)
@@ -121,16 +122,19 @@ def _highest_flip_rate(flips: int, n: int) -> float:
     return 1.0 if flips >= n else float(beta_quantile(1.0 - _ESCAPE, flips + 1.0, n - flips))
 
 
-def _window(n: int, flip_rate: float) -> tuple[int, int]:
-    """First and last number of flips to sum over; the rest has a mass of at most 2e-10 (Bernstein)."""
-    mean, reach = n * flip_rate, _LOG_TAIL / 3.0
-    reach += math.sqrt(reach * reach + 2.0 * _LOG_TAIL * mean * (1.0 - flip_rate))
-    return max(0, math.floor(mean - reach)), min(n, math.ceil(mean + reach))
+def _reach(n: int, flip_rate: float) -> float:
+    """Distance from the mean beyond which flips have a mass of at most 1e-10 per side (Bernstein)."""
+    third = _LOG_TAIL / 3.0
+    return third + math.sqrt(third * third + 2.0 * _LOG_TAIL * n * flip_rate * (1.0 - flip_rate))
+
+
+def _most_flips(n: int, highest: float) -> int:
+    """Largest number of flips that is summed over at any flip rate up to `highest`."""
+    return min(n, math.ceil(n * highest + _reach(n, min(highest, 0.5))))
 
 
 def _tails(n: int, margin: float, highest: float, z: float) -> _Tails:
-    # the mean and the reach of the window both grow up to a flip rate of 1/2, beyond it the mean wins
-    flips = np.arange(max(_window(n, highest)[1], _window(n, min(highest, 0.5))[1]) + 1, dtype=np.float64)
+    flips = np.arange(_most_flips(n, highest) + 1, dtype=np.float64)
     pairs, drop = np.full_like(flips, n), np.full_like(flips, margin)
     low, high = np.full_like(flips, -1.0), flips.copy()
     for _ in range(flips.size.bit_length() + 1):
@@ -152,10 +156,10 @@ def _supremum(tails: _Tails) -> tuple[float, float]:
 
 def _highest(tails: _Tails, grid: FloatArray, values: FloatArray, side: int) -> float:
     """Largest value over the grid and within its steps around each peak that may hold the supremum."""
-    if values.max() >= 1.0:
+    if values.max() >= 1.0 - _SHORTFALL:
         return 1.0
     edged = np.concatenate([[-1.0], values, [-1.0]])
-    peaks = (values >= edged[:-2]) & (values >= edged[2:]) & (values >= _PEAK_SHARE * values.max())
+    peaks = (values > edged[:-2]) & (values >= edged[2:]) & (values >= _PEAK_SHARE * values.max())
     return max(_zoom(tails, grid, int(peak), side) for peak in np.flatnonzero(peaks))
 
 

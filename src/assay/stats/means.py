@@ -125,7 +125,7 @@ def clustered_mean(
 
     SE^2 = G / (G - 1) * sum over clusters of (S_g - m_g * mean)^2 / N^2, df = G - 1, with S_g the sum
     and m_g the size of cluster g. Below 20 clusters treat the result as rough.
-    Source: Liang & Zeger 1986, Biometrika 73:13; Miller 2024, arXiv 2411.00640, section 2.2.
+    Source: Liang & Zeger 1986, Biometrika 73:13; Miller 2024, arXiv 2411.00640.
 
     Args:
         d: Baseline minus candidate per unit, shape (N,); goodness differences lie in [-1, 1]. With

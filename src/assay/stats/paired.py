@@ -42,7 +42,7 @@ def tango_test(
 ) -> MarginTest | MarginTests:
     """Test the drop against a margin with the score statistic; also valid for zero cells.
 
-    Source: Tango 1998, Stat. Med. 17:891, eq. 12 (statistic) and 15 (restricted estimate). With fewer
+    Source: Tango 1998, Stat. Med. 17:891 (score with restricted maximum likelihood). With fewer
     than 20 discordant pairs its size can exceed alpha (exact_paired_test then keeps it). With no
     discordant pair and margin 0 the statistic is 0 / 0 and taken as its limit, 0.
 
@@ -77,7 +77,7 @@ def tango_interval(
 ) -> Interval | Intervals:
     """Return the two-sided score interval for the drop: all margins that the score test does not reject.
 
-    Source: Tango 1998, Stat. Med. 17:891, eq. 17. An upper bound below the margin at level 1 - 2*alpha
+    Source: Tango 1998, Stat. Med. 17:891. An upper bound below the margin at level 1 - 2*alpha
     is the same statement as p_accept < alpha in tango_test.
 
     Args:
@@ -197,7 +197,7 @@ def score_statistic(b: FloatArray, c: FloatArray, n: FloatArray, drop: FloatArra
 
 
 def _restricted_variance(b: FloatArray, c: FloatArray, n: FloatArray, drop: FloatArray) -> FloatArray:
-    """Variance of one pair's difference, the flip rate estimated under the given drop (Tango eq. 15)."""
+    """Variance of one pair's difference, the flip rate estimated under the given drop (Tango 1998)."""
     # for a negative drop the two models change places: the root below is then free of cancellation
     mirrored = drop < 0.0
     less, more = np.where(mirrored, b, c), np.where(mirrored, c, b)

@@ -1,7 +1,7 @@
 """How many pairs a verdict needs, and what a given number of pairs can show.
 
 All formulas are the normal ones of paired differences with variance flip_rate - drop^2 per pair
-(Liu et al. 2002, Stat. Med. 21:231; Miller 2024, arXiv 2411.00640, section 5).
+(Liu et al. 2002, Stat. Med. 21:231; Miller 2024, arXiv 2411.00640).
 """
 
 from __future__ import annotations

@@ -169,9 +169,9 @@ def _vendor_output_on_stderr() -> Iterator[Callable[[float, str], None]]:
             print(line, file=ours, flush=True)
 
     try:
-        yield emit
+        with contextlib.redirect_stdout(sys.stderr):
+            yield emit
     finally:
-        sys.stdout.flush()
         os.dup2(before, 1)
         os.close(before)
         with contextlib.suppress(BrokenPipeError):

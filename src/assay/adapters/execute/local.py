@@ -50,8 +50,8 @@ class Adapter:
     def submit(self, work: Work) -> str:
         """Start the work, or return the handle of the same work while it still runs.
 
-        A label names one piece of work per folder of logs. What an Assay that is gone left running is ended first:
-        there is never a second copy.
+        A label names one piece of work per folder of logs. What an Assay that is gone left running is ended
+        first: there is never a second copy.
 
         Raises:
             ComponentMissing: if the program does not exist.

@@ -107,23 +107,19 @@ def _packed(packed: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], c
 def _fp4(weight: Tensor, shape: tuple[int, ...], scale: Tensor | None, parts: Mapping[str, Tensor]) -> Stored:
     if scale is None:
         return Stored("FP4", 4, shape, None, ("weight_scale is missing",))
-    group = _group(scale, shape)
     if scale.dtype in {"U8", "F8_E8M0"}:
-        wrong = () if group == 32 else (_shape_problem(scale, shape, 32),)
-        return Stored("MXFP4", 4, shape, group, wrong)
+        return Stored("MXFP4", 4, shape, 32, _grouped(scale, shape, 32))
     if scale.dtype in FP8_DTYPES:
-        wrong = () if group == 16 else (_shape_problem(scale, shape, 16),)
+        wrong = _grouped(scale, shape, 16)
         if "weight_global_scale" not in parts and "weight_scale_2" not in parts:
             wrong += ("second-level scale is missing",)
-        return Stored("NVFP4", 4, shape, group, wrong)
+        return Stored("NVFP4", 4, shape, 16, wrong)
     return Stored("FP4", 4, shape, group, (f"weight_scale is {scale.dtype}, not a scale of 4-bit floats",))
 
 
 def _fp8(weight: Tensor, scale: Tensor | None) -> Stored:
     if scale is not None and scale.dtype in {"U8", "F8_E8M0"}:
-        group = _group(scale, weight.shape)
-        wrong = () if group == 32 else (_shape_problem(scale, weight.shape, 32),)
-        return Stored("MXFP8", 8, weight.shape, group, wrong)
+        return Stored("MXFP8", 8, weight.shape, 32, _grouped(scale, weight.shape, 32))
     problems = _scale_problems(scale, weight.shape, None, {})
     return Stored("FP8", 8, weight.shape, _group(scale, weight.shape), problems)
 
@@ -152,6 +148,11 @@ def _group(scale: Tensor | None, shape: tuple[int, ...]) -> int | None:
     if scale is None or len(scale.shape) < 2 or scale.shape[-2] != shape[-2] or scale.shape[-1] in {0, 1}:
         return None
     return shape[-1] // scale.shape[-1] if shape[-1] % scale.shape[-1] == 0 else None
+
+
+def _grouped(scale: Tensor, shape: tuple[int, ...], group: int) -> tuple[str, ...]:
+    wanted = (*shape[:-1], -(-shape[-1] // group)) if shape else ()
+    return () if scale.shape == wanted else (_shape_problem(scale, shape, group),)
 
 
 def _scale_problems(

@@ -1,7 +1,8 @@
 """lm-evaluation-harness 0.4: `results_<time>.json` and `samples_<task>_<time>.jsonl`.
 
-A sample row is one document under one filter. Pairs are found by `doc_hash`, which is stable across runs; `prompt_hash` and `target_hash` prove that both
-sides were asked the same. A run that crashed leaves no results file; an appended one leaves rows twice.
+A sample row is one document under one filter. Pairs are found by `doc_hash`, which is stable across runs;
+`prompt_hash` and `target_hash` prove that both sides were asked the same. A run that crashed leaves no
+results file; an appended one leaves rows twice.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class _Choice(NamedTuple):
 class _Rows(NamedTuple):
     samples: Samples
     errors: tuple[str, ...]
+    lost: bool = False
+    """Rows were logged, but not of this task."""
     corpus: bool = False
     """No row has a number of its own: the metric exists for the whole task alone, as f1 or a perplexity."""
 
@@ -195,7 +198,7 @@ def _read_rows(folder: Path, task: str, stamp: str, choice: _Choice, pins: list[
         present = False
     if not present:
         logged = bool(stamp) and any(folder.glob(f"samples_*_{_glob_literal(stamp)}.jsonl"))
-        return _Rows(Samples(), ("its samples file is missing",)) if logged else None
+        return _Rows(Samples(), ("its samples file is missing",), lost=True) if logged else None
     data = read_bytes(file)
     pins.append(artifact(file, data))
     return _rows(data, choice)
@@ -229,7 +232,7 @@ def _rows(data: bytes, choice: _Choice) -> _Rows:
         values.append(row.get(choice.metric))
         _append(columns, row, choice.metric)
     corpus = bool(values) and all(isinstance(v, list | dict) for v in values)
-    return _Rows(Samples(**{k: tuple(v) for k, v in columns.items()}), _some(errors), corpus)
+    return _Rows(Samples(**{k: tuple(v) for k, v in columns.items()}), _some(errors), corpus=corpus)
 
 
 def _append(columns: dict[str, list[Any]], row: Mapping[str, Any], metric: str) -> None:
@@ -283,7 +286,7 @@ def _task(
         direction=scale.direction,
         scale_source=scale.source,
         expected=count(counts.get("effective" if limited else "original")),
-        scored=count(counts.get("effective")),
+        scored=None if rows and rows.lost else count(counts.get("effective")),
         errors=tuple(errors),
         samples=rows.samples if rows and not rows.corpus else Samples(),
     )

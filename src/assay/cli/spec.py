@@ -1,0 +1,64 @@
+"""`assay init`, `assay plan` and `assay schema`."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assay.core.errors import SpecError
+
+KINDS = ("release",)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+def init(kind: str) -> int:
+    """Print a commented starter spec: `assay init release > release.yaml`."""
+    click.echo(resources.files("assay.flows").joinpath(f"{kind}.yaml").read_text(encoding="utf-8"), nl=False)
+    return 0
+
+
+@click.command()
+@click.argument("kind", type=click.Choice([*KINDS, "verdict", "decision", "study"]))
+def schema(kind: str) -> int:
+    """Print the JSON Schema of a spec or of an output."""
+    click.echo(json.dumps(json_schema(kind), indent=2, sort_keys=True))
+    return 0
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a kind, as `schemas/` holds it."""
+    from assay.core.decision import Decision
+    from assay.core.study import Study
+    from assay.core.verdict import Verdict
+    from assay.flows.release import ReleaseSpec
+
+    models = {"release": ReleaseSpec, "verdict": Verdict, "decision": Decision, "study": Study}
+    value: dict[str, Any] = models[kind].model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **value}
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a key of the spec.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> int:
+    """Show what `assay run` would do, what it needs and what it can prove; runs nothing."""
+    from assay.cli.load import load_spec
+    from assay.report.plan import describe, print_plan
+    from assay.runtime.files import artifact
+
+    resolved = load_spec(spec, overrides)
+    source = Path(resolved.source)
+    if not source.exists():
+        raise SpecError("no such checkpoint", where=f"{spec}: source: {source}")
+    described = describe(resolved, artifact(source))
+    if as_json:
+        click.echo(json.dumps(described, indent=2))
+    else:
+        print_plan(described)
+    return 0

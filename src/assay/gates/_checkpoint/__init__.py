@@ -1,0 +1,1 @@
+"""The checks of the checkpoint gate, one question a file. Pure: evidence in, findings out."""

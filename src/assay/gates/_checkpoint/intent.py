@@ -1,0 +1,189 @@
+"""What a recipe promises: which modules end in which precision, and which stay as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from assay.core.base import Noun
+from assay.core.checkpoint import Module, ModuleKind
+
+FROM_DECLARATION = "from-declaration"
+NONE = "none"
+QUANTIZABLE = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD})
+FLOATS = frozenset({"BF16", "F16", "F32", "F64"})
+LEFT_ALONE = (
+    "*router*",
+    "*.mlp.gate",
+    "*shared_expert_gate",
+    "*block_sparse_moe.gate",
+    "*linear_attn.in_proj_a",
+    "*linear_attn.in_proj_b",
+    "*conv1d*",
+    "mtp.*",
+    "*.mtp.*",
+    "*visual.*",
+    "*vision_tower*",
+    "*vision_model*",
+    "*embed_vision*",
+    "*multi_modal_projector*",
+)
+"""Modules that every toolkit leaves alone by default: they may stay as they are under any recipe."""
+_MLP = ("*.mlp.*", "*.experts.*", "*block_sparse_moe*", "*.mixer.up_proj", "*.mixer.down_proj")
+_EXPERTS = ("*.experts.*", "*block_sparse_moe.experts*", "*.experts")
+
+
+class Intent(Noun):
+    """The promise of a change, module by module."""
+
+    recipe: str = ""
+    """Name for messages."""
+    schemes: tuple[str, ...] = ()
+    """Buckets that targeted modules may end in, the aim first; empty = nothing is quantized."""
+    targets: tuple[str, ...] = ("Linear",)
+    """Module names, shell wildcards, `re:` patterns, or the class name `Linear`."""
+    ignore: tuple[str, ...] = ("lm_head",)
+    """Targets that must stay as they are."""
+    optional: tuple[str, ...] = LEFT_ALONE
+    """Targets that may stay as they are."""
+    group_size: int | None = Field(default=None, gt=0)
+    """Weights per scale; None = as the checkpoint has it."""
+    free_kinds: tuple[ModuleKind, ...] = ()
+    """Kinds that the toolkit chooses a precision for, as llama.cpp does for head and embedding."""
+    from_declaration: bool = False
+    """Judge the checkpoint against its own declaration."""
+
+    def wants(self, module: Module) -> tuple[str, ...] | None:
+        """The buckets a module of the source must end in; () = must stay; None = either is fine."""
+        if module.kind in self.free_kinds:
+            return None
+        targeted = self.schemes and module.kind in QUANTIZABLE and matches(self.targets, module)
+        if not targeted or matches(self.ignore, module):
+            return ()
+        return None if matches(self.optional, module) else self.schemes
+
+
+def matches(patterns: tuple[str, ...], module: Module) -> bool:
+    """Whether a pattern names the module: by class, exactly, by last component, by wildcard or by `re:`."""
+    return any(_match(p, module) for p in patterns)
+
+
+def _match(pattern: str, module: Module) -> bool:
+    if pattern == "Linear":
+        return module.kind in QUANTIZABLE
+    if pattern.startswith("re:"):
+        compiled = _compiled(pattern[3:])
+        return compiled is not None and compiled.match(module.name) is not None
+    name = module.name
+    return name == pattern or name.endswith("." + pattern) or fnmatchcase(name, pattern)
+
+
+@lru_cache(maxsize=512)
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(pattern)
+    except re.error:
+        return None
+
+
+def _one(scheme: str, **more: Any) -> Intent:
+    return Intent(schemes=(scheme,), **more)
+
+
+def _gguf(*schemes: str) -> Intent:
+    free = (ModuleKind.HEAD, ModuleKind.EMBEDDING)
+    return Intent(schemes=schemes, ignore=(), free_kinds=free)
+
+
+def _mix(aim: str) -> Intent:
+    """A K or IQ mixture: some tensors get more bits, rows that the block does not divide fall back."""
+    fallbacks = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
+    richer = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ3_S", "IQ4_XS")
+    more = richer[richer.index(aim) + 1 :] if aim in richer[:5] else ("Q4_K", "Q5_K", "Q6_K")
+    return _gguf(aim, *(s for s in (*more, *fallbacks) if s != aim))
+
+
+def _presets() -> dict[str, Intent]:
+    table: dict[str, Intent] = {}
+    for bits in range(2, 9):
+        table |= {f"w{bits}a{a}": _one(f"INT{bits}") for a in (4, 8, 16)}
+    table |= {"w4a16_asym": _one("INT4"), "w4afp8": _one("INT4"), "int8": _one("INT8"), "int4": _one("INT4")}
+    table |= {n: _one("FP8") for n in ("fp8", "fp8_dynamic", "fp8_block", "fp8_per_channel_per_token")}
+    table |= {n: _one("FP8") for n in ("fp8_2d_blockwise_weight_only", "fp8_pb_wo", "fp8_pb_real")}
+    table |= {n: _one("NVFP4") for n in ("nvfp4", "nvfp4a16", "w4a16_nvfp4", "nvfp4_svdquant", "w4a8_nvfp4_fp8")}
+    table |= {n: _one("NVFP4") for n in ("nvfp4_awq_lite", "nvfp4_awq_clip", "nvfp4_awq_full", "nvfp4_awq")}
+    table |= {
+        "nvfp4_mlp_only": _one("NVFP4", targets=_MLP),
+        "nvfp4_mlp_weight_only": _one("NVFP4", targets=_MLP),
+        "nvfp4_experts_only": _one("NVFP4", targets=_EXPERTS),
+        "nvfp4_omlp_only": _one("NVFP4", targets=(*_MLP, "*.o_proj")),
+    }
+    table |= {n: _one("MXFP4") for n in ("mxfp4", "mxfp4a16", "w4a8_mxfp4_fp8")}
+    table["mxfp4_mlp_weight_only"] = _one("MXFP4", targets=_MLP)
+    table |= {n: _one("MXFP8") for n in ("mxfp8", "mxfp8a16")}
+    table |= {n: _one("INT4") for n in ("int4_awq", "int4_blockwise_weight_only", "w4a8_awq_beta", "w4a16_awq", "w4a8_awq")}
+    table |= {n: _one("INT8") for n in ("int8_smoothquant", "int8_weight_only", "int8_wo", "w8a8_sq_per_channel")}
+    table |= {"nf4": _one("NF4"), "bnb_nf4": _one("NF4"), "fp4": _one("FP4"), "bnb_fp4": _one("FP4"), "bnb_int8": _one("INT8")}
+    table |= {n.lower(): _gguf(n) for n in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "Q1_0", "IQ4_NL")}
+    table["mxfp4_moe"] = _gguf("MXFP4", "Q8_0")
+    table |= {n.lower(): _mix(n[:4]) for n in ("Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M")}
+    table["q6_k"] = _gguf("Q6_K", "Q8_0")
+    table |= {n.lower(): _mix(n) for n in ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS")}
+    table |= {"f16": Intent(), "bf16": Intent(), "f32": Intent()}
+    table |= {n: Intent() for n in (NONE, "identity", "finetune", "fine-tune", "merge", "unquantized")}
+    table[FROM_DECLARATION] = Intent(from_declaration=True)
+    return {name: intent.model_copy(update={"recipe": name}) for name, intent in table.items()}
+
+
+RECIPES: Mapping[str, Intent] = _presets()
+"""Recipe name, lower case → promise. Sources: ModelOpt's presets, compressed-tensors' PRESET_SCHEMES, llama.cpp."""
+BUCKETS = frozenset(s for i in RECIPES.values() for s in i.schemes)
+_KEYS = frozenset({"recipe", "scheme", "schemes", "targets", "ignore", "group_size", "num_bits", "bits", "weight_type"})
+_IGNORED_KEYS = frozenset({"activation", "strategy", "symmetric", "note", "toolkit"})
+
+
+def by_name(name: str) -> Intent | None:
+    """The recipe of that name, or the bucket of that name; case-blind, `-` as `_`."""
+    word = name.strip().lower()
+    found = RECIPES.get(word) or RECIPES.get(word.replace("-", "_"))
+    if found is None and name.strip().upper() in BUCKETS:
+        return Intent(recipe=name, schemes=(name.strip().upper(),))
+    return found
+
+
+def resolve(promise: Mapping[str, Any]) -> Intent:
+    """An intent from a candidate's `intent` or a policy's.
+
+    Keys: `recipe` or `scheme` (a name of the table or a bucket), or `num_bits` with `weight_type`;
+    `targets`, `ignore`, `group_size` replace the recipe's own.
+
+    Raises:
+        ValueError: saying which key or value is not understood.
+    """
+    unknown = sorted(set(promise) - _KEYS - _IGNORED_KEYS)
+    if unknown:
+        raise ValueError(f"intent has unknown keys {unknown}; allowed: {sorted(_KEYS)}")
+    name = promise.get("recipe") or promise.get("scheme")
+    bits = promise.get("num_bits", promise.get("bits"))
+    if isinstance(name, str):
+        base = by_name(name)
+        if base is None:
+            raise ValueError(f"unknown recipe {name!r}; known: {', '.join(sorted(RECIPES))}")
+    elif isinstance(bits, int) and not isinstance(bits, bool):
+        kind = promise.get("weight_type", "int")
+        base = Intent(recipe=f"{kind}{bits}", schemes=("FP8",) if kind == "float" and bits == 8 else (f"INT{bits}",))
+    elif promise.get("schemes"):
+        base = Intent(recipe="schemes")
+    else:
+        raise ValueError("intent names no recipe, scheme or num_bits")
+    changes = {k: promise[k] for k in ("targets", "ignore", "group_size", "schemes") if promise.get(k) is not None}
+    try:
+        return Intent.model_validate({**base.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"intent.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -1,0 +1,146 @@
+"""torchao: one JSON per tensor in `__metadata__` names the tensor subclass and its parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from assay.core.checkpoint import ModuleKind
+from assay.readers.checkpoint.declared import module
+from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor, classify
+from assay.readers.checkpoint.precision import Claim, Stored, infer
+
+QUANT_METHODS: tuple[str | None, ...] = ("torchao",)
+_INT_BITS = {f"torch.{sign}int{bits}": bits for sign in ("", "u") for bits in range(1, 9)}
+_SIMPLE: Mapping[str, tuple[str, int]] = {
+    "Float8Tensor": ("FP8", 8),
+    "Int8Tensor": ("INT8", 8),
+    "Int4Tensor": ("INT4", 4),
+    "Int4PreshuffledTensor": ("INT4", 4),
+    "Int4PlainInt32Tensor": ("INT4", 4),
+    "Int4TilePackedTo4dTensor": ("INT4", 4),
+    "NVFP4Tensor": ("NVFP4", 4),
+}
+_CONFIGS: tuple[tuple[str, str], ...] = (
+    ("Int8", "INT8"),
+    ("Int4", "INT4"),
+    ("Float8", "FP8"),
+    ("NVFP4", "NVFP4"),
+    ("MX", "MX"),
+    ("IntxWeightOnly", "INTX"),
+)
+
+
+def read(container: Container, declaration: Declaration) -> Layout:
+    """The modules: subclass and parts by `__metadata__`, widths by the stored dtypes."""
+    block = declaration.quantization or {}
+    skipped = block.get("modules_to_not_convert")
+    skipped = [s for s in skipped if isinstance(s, str)] if isinstance(skipped, list) else ["lm_head"]
+    default = _declared_scheme(block)
+    modules, problems, used = [], [], set()
+    described = _described(container, problems)
+    for full, entry in described.items():
+        name, _, leaf = full.rpartition(".")
+        parts = _parts(container, name, leaf, entry)
+        if not parts or "bias" in leaf:
+            problems += [] if parts else [f"{full} is described and not stored"]
+            continue
+        used |= {t.name for t in parts.values()}
+        stored = _stored(entry, parts)
+        ignored = any(name == s or name.endswith("." + s) for s in skipped)
+        quantizable = classify(name, stored.shape) in {ModuleKind.LINEAR, ModuleKind.HEAD}
+        claim = Claim(
+            scheme=default if quantizable and not ignored else None, ignored=ignored, group_size=stored.group_size
+        )
+        modules.append(module(name, parts, stored, claim))
+    left = [t for t in container.tensors.values() if t.name not in used]
+    for tensor in left:
+        if tensor.name.endswith(".weight"):
+            plain = infer({"weight": tensor}, Claim())
+            if plain is not None:
+                modules.append(module(tensor.name.removesuffix(".weight"), {"weight": tensor}, plain, Claim()))
+    return Layout(tuple(modules), "torchao", tuple(problems[:10]))
+
+
+def _described(container: Container, problems: list[str]) -> dict[str, dict[str, Any]]:
+    names = _json(container.metadata.get("tensor_names"))
+    if not isinstance(names, list):
+        problems.append("__metadata__ names no tensors: not written by torchao's safetensors support")
+        return {}
+    found = {}
+    for name in names:
+        entry = _json(container.metadata.get(name)) if isinstance(name, str) else None
+        if isinstance(entry, dict) and isinstance(entry.get("_type"), str):
+            found[name] = entry
+        else:
+            problems.append(f"__metadata__ does not describe {str(name)[:80]}")
+    return found
+
+
+def _json(text: Any) -> Any:
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parts(container: Container, name: str, leaf: str, entry: Mapping[str, Any]) -> dict[str, Tensor]:
+    if entry["_type"] == "Tensor":
+        tensor = container.tensors.get(f"{name}.{leaf}" if name else leaf)
+        return {"weight": tensor} if tensor is not None else {}
+    listed = entry.get("_tensor_data_names")
+    prefix = f"{name}._{leaf}_" if name else f"_{leaf}_"
+    return {
+        part: container.tensors[prefix + part]
+        for part in (listed if isinstance(listed, list) else [])
+        if isinstance(part, str) and prefix + part in container.tensors
+    }
+
+
+def _stored(entry: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Stored:
+    if "weight" in parts:
+        return infer({"weight": parts["weight"]}, Claim()) or Stored("UNKNOWN", 0, parts["weight"].shape)
+    codes, scale = parts.get("qdata"), parts.get("scale")
+    if codes is None:
+        return Stored("UNKNOWN", 0, (), None, ("qdata is missing",))
+    kind = entry["_type"]
+    scheme, bits = _scheme(kind, entry.get("_data"))
+    problems = () if scale is not None else ("scale is missing",)
+    if scheme == "UNKNOWN":
+        problems += (f"torchao {kind[:60]} is not known",)
+    shape = codes.shape
+    if bits == 4 and codes.dtype in {"U8", "F4"} and kind != "IntxUnpackedToInt8Tensor":
+        shape = (*shape[:-1], shape[-1] * (2 if codes.dtype == "U8" else 1))
+    group = None
+    if scale is not None and len(scale.shape) == 2 and len(shape) == 2 and 1 < scale.shape[1] <= shape[1]:
+        group = shape[1] // scale.shape[1]
+    return Stored(scheme, bits, shape, group, problems)
+
+
+def _scheme(kind: str, data: Any) -> tuple[str, int]:
+    if kind == "IntxUnpackedToInt8Tensor":
+        target = data.get("target_dtype") if isinstance(data, Mapping) else None
+        word = target.get("_data") if isinstance(target, Mapping) else target
+        text = str(word)
+        bits = _INT_BITS.get(text if text.startswith("torch.") else f"torch.{text}")
+        return (f"INT{bits}", bits) if bits else ("UNKNOWN", 8)
+    if kind == "MXTensor":
+        text = json.dumps(data) if isinstance(data, Mapping) else ""
+        return ("MXFP4", 4) if "float4" in text or "fp4" in text else ("MXFP8", 8)
+    return _SIMPLE.get(kind, ("UNKNOWN", 8))
+
+
+def _declared_scheme(block: Mapping[str, Any]) -> str | None:
+    kind = block.get("quant_type")
+    default = kind.get("default") if isinstance(kind, Mapping) else kind
+    name = default.get("_type") if isinstance(default, Mapping) else default
+    if not isinstance(name, str):
+        return None
+    for word, scheme in _CONFIGS:
+        if word.lower() in name.lower():
+            if scheme == "INTX":
+                data = default.get("_data", {}) if isinstance(default, Mapping) else {}
+                return _scheme("IntxUnpackedToInt8Tensor", {"target_dtype": data.get("weight_dtype")})[0]
+            return None if scheme == "MX" else scheme
+    return None

@@ -1,0 +1,92 @@
+"""Decisions and trials on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from assay.core.canon import short
+
+COLOUR = {
+    "ACCEPT": "bold green",
+    "REGRESSION": "bold red",
+    "NO_GAIN": "bold red",
+    "INFEASIBLE": "bold red",
+    "INCONCLUSIVE": "bold yellow",
+    "ANOMALOUS": "bold magenta",
+    "PASS": "green",
+    "FAIL": "red",
+    "ERROR": "magenta",
+}
+
+
+def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """A study: its word, each candidate with the reason, and what to do next."""
+    console = console or Console()
+    console.print()
+    word = summary["outcome"] or summary["state"]
+    head = Text(word, style=COLOUR.get(word, "bold"))
+    console.print(head.append(f"  {summary['id']}: {summary['question']}", style="not bold default"))
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    for trial in summary["trials"]:
+        outcome = "interrupted" if trial["interrupted"] else trial["outcome"] or "running"
+        size = f"{trial['artifact']['size_bytes'] / 1e6:.2f} MB" if trial["artifact"] else ""
+        line = (Text(trial["candidate"], style="bold"), Text(outcome, style=COLOUR.get(outcome, "dim")), size)
+        table.add_row(Text("  "), *line, Text(trial["sentence"]))
+    console.print(table)
+    if summary["why"]:
+        console.print(Text(f"  ended because {summary['why']}", style="dim"))
+    for trial, token in summary["applied"].items():
+        for change in token.get("changes", []):
+            console.print(Text(f"  {trial} {change}", style="green"))
+    if summary.get("report"):
+        console.print(Text(f"  report  {summary['report']}"), soft_wrap=True)
+    console.print(Text(f"  verify  assay verify {summary['id']}", style="dim"))
+
+
+def print_trial(
+    trial: Mapping[str, Any], verdicts: Mapping[str, Mapping[str, Any]], console: Console | None = None
+) -> None:
+    """A trial with every gate, every reason and every estimate."""
+    console = console or Console()
+    outcome = trial["outcome"] or "running"
+    title = Text(outcome, style=COLOUR.get(outcome, "bold"))
+    console.print(title.append(f"  {trial['id']} {trial['candidate']}: {trial['sentence']}", style="not bold default"))
+    for line in trial["gates"]:
+        status = line["status"] or "not reached"
+        row = Text(f"  {status:<13}", style=COLOUR.get(status, "dim"))
+        row.append(f"{line['gate']:<18}", style="bold").append(line["detail"], style="default")
+        console.print(row)
+        _print_reasons(console, verdicts.get(line["gate"]))
+    estimates = (verdicts.get("compare") or {}).get("estimates") or []
+    if estimates:
+        console.print(_estimates(estimates))
+
+
+def _print_reasons(console: Console, verdict: Mapping[str, Any] | None) -> None:
+    for reason in (verdict or {}).get("reasons", []):
+        mark = Text("      ✓ " if reason["ok"] else "      ✗ ", style="green" if reason["ok"] else "red")
+        source = f"  [{short(reason['evidence'])}]" if reason["evidence"] else ""
+        console.print(mark.append(reason["text"], style="default").append(source, style="dim"))
+
+
+def _estimates(estimates: list[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2))
+    for name in ("task", "baseline", "candidate", "drop", "interval", "margin", "lost", "won", "pairs"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for e in estimates:
+        interval = f"{100 * e['lower']:+.2f} .. {100 * e['upper']:+.2f}" if e["lower"] is not None else ""
+        table.add_row(
+            Text(e["task"], style="bold" if e["role"] == "primary" else ""),
+            f"{100 * e['baseline']:.2f}",
+            f"{100 * e['candidate']:.2f}",
+            f"{100 * e['drop']:+.2f}",
+            interval,
+            f"{100 * e['margin']:.1f}" if e["margin"] is not None else "advisory",
+            *("" if e[k] is None else str(e[k]) for k in ("lost", "won", "n")),
+        )
+    return table

@@ -1,0 +1,226 @@
+"""The life of a server that Assay starts: port, process group, readiness, log, an end that leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from assay.core.base import Noun
+from assay.core.errors import ComponentFailed, Interrupted, UsageError
+from assay.core.ports import Endpoint, Session
+from assay.core.run import Run, Work
+from assay.core.vocabulary import FailureClass
+from assay.runtime import process, ready, signatures
+
+LOG = "server.log"
+PORT_TRIES = 3
+"""How often another free port is tried when somebody took the one we chose."""
+
+
+class ServerOptions(Noun):
+    """What all servers that Assay starts have in common."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback shows an unprotected server to the network."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """TCP port; 0 = a free one."""
+    ready_timeout_s: float = Field(default=300.0, gt=0)
+    """Longest time from the start until the first token."""
+    env: Mapping[str, str] = Field(default_factory=dict)
+    """Environment of the server beside the inherited one. Stored with the study: no secrets here."""
+    extra_args: tuple[str, ...] = ()
+    """Further flags, at the end of the command line. They count as part of the protocol."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server to be started."""
+
+    engine: str
+    version: str
+    model: str
+    """Id that requests name and the server answers to."""
+    command: Callable[[int], tuple[str, ...]]
+    """Port → command line."""
+    accepted: frozenset[str] = frozenset()
+    """Further ids that mean this model in an answer."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    health: str = "/health"
+    lists_models: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What matters for comparability."""
+
+
+@contextlib.contextmanager
+def serving(server: Server, options: ServerOptions, session: Session) -> Iterator[Endpoint]:
+    """Start a server, wait until it is ready, lend its endpoint, and end it whatever happens.
+
+    Raises:
+        UsageError: if the port is taken by somebody else.
+        ComponentMissing: if the program does not exist.
+        ComponentFailed: if it does not become ready, or ends while it is used.
+    """
+    handle, port = _started(server, options, session)
+    try:
+        yield _endpoint(server, options, port)
+    except (Interrupted, GeneratorExit):
+        raise
+    except Exception as error:
+        # A harness that lost its server fails in a hundred ways; the server's end is the cause to name.
+        _require_running(server, handle, session, error)
+        raise
+    else:
+        _require_running(server, handle, session, None)
+    finally:
+        session.execute.cancel(handle)
+        _require_closed(options, port)
+
+
+def probe_host(host: str) -> str:
+    """The address under which this machine reaches a server that listens on `host`."""
+    reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{reached}]" if ":" in reached else reached
+
+
+def model_id(name: str) -> str:
+    """A candidate's name as a model id: what harnesses use in URLs and file names."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
+
+
+def _started(server: Server, options: ServerOptions, session: Session) -> tuple[str, int]:
+    """Start until ready; a port of our own choice that got lost is chosen again."""
+    for attempt in range(PORT_TRIES):
+        port = _port(options)
+        handle = _submitted(server, options, session, port)
+        try:
+            _wait(server, options, session, handle, port)
+        except ComponentFailed as error:
+            session.execute.cancel(handle)
+            lost = isinstance(error, ready.PortLost) or "a port is taken" in error.what
+            if options.port or not lost or attempt == PORT_TRIES - 1:
+                raise
+            session.note(f"{server.engine}: port {port} was taken meanwhile, trying another")
+        except BaseException:
+            session.execute.cancel(handle)
+            raise
+        else:
+            return handle, port
+    raise AssertionError
+
+
+def _port(options: ServerOptions) -> int:
+    host = "127.0.0.1" if options.host == "localhost" else options.host
+    if options.port == 0:
+        return process.free_port(host)
+    if not process.port_is_free(host, options.port):
+        owners = process.listener_pids(options.port)
+        who = ", ".join(process.describe(pid) for pid in owners) or "a process of another user"
+        raise UsageError(
+            f"port {options.port} is taken by {who}",
+            where="serve.port",
+            allowed="port 0 = any free one",
+            next="set port: 0, or end that process yourself",
+        )
+    return options.port
+
+
+def _submitted(server: Server, options: ServerOptions, session: Session, port: int) -> str:
+    work = Work(
+        label=f"serve-{server.engine}-{server.model}-{port}",
+        command=server.command(port),
+        env={**server.env, **options.env},
+        cwd=str(Path(session.workdir).absolute()),
+        log=str(Path(session.workdir).absolute() / LOG),
+    )
+    session.note(f"{server.engine}: starting the server")
+    return session.execute.submit(work)
+
+
+def _wait(server: Server, options: ServerOptions, session: Session, handle: str, port: int) -> None:
+    started = time.monotonic()
+    left = session.remaining_s()
+    timeout_s = options.ready_timeout_s if left is None else min(options.ready_timeout_s, max(0.0, left))
+    kills = signatures.oom_kills()
+    pid = session.execute.poll(handle).pid or 0
+    probe = ready.Probe(
+        root=f"http://{probe_host(options.host)}:{port}",
+        model=server.model,
+        accepted=server.accepted,
+        health=server.health,
+        lists_models=server.lists_models,
+    )
+    proof = ready.wait_until_ready(
+        probe,
+        timeout_s,
+        state=lambda: session.execute.poll(handle),
+        owned=lambda: process.owns_listener(pid, port),
+        explain=lambda run: explained(
+            server.engine, run, signatures.oom_kills() - kills, "before it was ready"
+        ),
+    )
+    _require_sound(server, session.execute.poll(handle))
+    seconds = time.monotonic() - started
+    session.note(f"{server.engine}: ready after {seconds:.1f} s, model {proof.answered_model}, port {port}")
+
+
+def explained(engine: str, run: Run, oom_kills: int, when: str) -> ComponentFailed:
+    """The error for a server that ended although nobody asked it to."""
+    found = signatures.diagnose(run, process.log_text(Path(run.log)), oom_kills=oom_kills)
+    code = run.exit_code
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return ComponentFailed(
+        f"the server ended {when} ({how}): {found.what}",
+        failure_class=found.failure_class,
+        where=f"{engine} (log: {run.log})",
+        next=found.next,
+        log_tail=run.log_tail,
+    )
+
+
+def _require_sound(server: Server, run: Run) -> None:
+    found = signatures.find(process.log_text(Path(run.log)), signatures.UNSOUND)
+    if found is not None:
+        raise ComponentFailed(
+            found.what,
+            failure_class=found.failure_class,
+            where=f"{server.engine} (log: {run.log})",
+            next=found.next,
+            log_tail=run.log_tail,
+        )
+
+
+def _require_running(server: Server, handle: str, session: Session, cause: Exception | None) -> None:
+    run = session.execute.poll(handle)
+    if run.exit_code is not None:
+        raise explained(server.engine, run, 0, "while it was used") from cause
+
+
+def _require_closed(options: ServerOptions, port: int) -> None:
+    """The group is gone, so the port is: unless a process left it that not even a subreaper finds."""
+    host = "127.0.0.1" if options.host == "localhost" else options.host
+    deadline = time.monotonic() + 2.0
+    while owners := process.listener_pids(port):
+        if time.monotonic() > deadline:
+            raise ComponentFailed(
+                f"port {port} is still open, by {', '.join(process.describe(p) for p in owners)}",
+                failure_class=FailureClass.INFRA_TRANSIENT,
+                where=f"{host}:{port}",
+            )
+        time.sleep(0.05)
+
+
+def _endpoint(server: Server, options: ServerOptions, port: int) -> Endpoint:
+    return Endpoint(
+        base_url=f"http://{probe_host(options.host)}:{port}/v1",
+        model=server.model,
+        engine=server.engine,
+        engine_version=server.version,
+        facts=dict(server.facts),
+    )
