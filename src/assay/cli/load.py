@@ -18,6 +18,7 @@ from assay.core.errors import SpecError, UnreadableInput
 from assay.core.study import AdapterRef
 from assay.core.vocabulary import Verb
 from assay.flows.release import ReleaseSpec
+from assay.gates.checkpoint import resolve
 
 SIZE_LIMIT_BYTES = 4 << 20
 
@@ -42,7 +43,9 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> ReleaseSpec:
         wrong = registry.spec_error(error, "", ReleaseSpec)
         raise _located(path, tree, wrong) from error
     try:
-        return _resolved(spec, path.absolute().parent)
+        resolved = _resolved(spec, path.absolute().parent)
+        _check_intents(resolved)
+        return resolved
     except SpecError as error:
         raise _located(path, tree, error) from error
 
@@ -167,6 +170,16 @@ def _resolved(spec: ReleaseSpec, base: Path) -> ReleaseSpec:
             "apply": made(Verb.APPLY, spec.apply, "apply"),
         }
     )
+
+
+def _check_intents(spec: ReleaseSpec) -> None:
+    """A promise that the checkpoint gate cannot understand is found before anything is built."""
+    for i, recipe in enumerate(spec.recipes):
+        promised = registry.adapter(Verb.BUILD, recipe.build).intent()
+        try:
+            resolve({**promised, **recipe.intent})
+        except ValueError as error:
+            raise SpecError(str(error), where=f"recipes.{i}.build") from error
 
 
 def components(spec: ReleaseSpec) -> list[tuple[str, Component]]:

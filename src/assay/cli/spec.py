@@ -48,7 +48,7 @@ def json_schema(kind: str) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> int:
     """Show what `assay run` would do, what it needs and what it can prove; runs nothing."""
-    from assay.cli.load import load_spec
+    from assay.cli.load import components, load_spec
     from assay.report.plan import describe, print_plan
     from assay.runtime.files import artifact
 
@@ -56,7 +56,7 @@ def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> int:
     source = Path(resolved.source)
     if not source.exists():
         raise SpecError("no such checkpoint", where=f"{spec}: source: {source}")
-    described = describe(resolved, artifact(source))
+    described = describe(resolved, artifact(source), components(resolved))
     if as_json:
         click.echo(json.dumps(described, indent=2))
     else:

@@ -64,8 +64,8 @@ def fold(lines: Iterable[GateLine]) -> Outcome:
     """Fold gate lines into one word.
 
     Any ERROR, or a verdict that argues ANOMALOUS → ANOMALOUS; else the worst word of the failing gates
-    (INFEASIBLE > REGRESSION > NO_GAIN); else a required gate that was not reached → ANOMALOUS; else any
-    INCONCLUSIVE → INCONCLUSIVE; else ACCEPT. Shadow gates do not count; no required gate at all is ANOMALOUS.
+    (INFEASIBLE > REGRESSION > NO_GAIN); else any INCONCLUSIVE → INCONCLUSIVE; else a required gate that was not
+    reached → ANOMALOUS; else ACCEPT. Shadow gates do not count; no required gate at all is ANOMALOUS.
     """
     counted = [line for line in lines if not line.shadow]
     if any(
@@ -79,11 +79,11 @@ def fold(lines: Iterable[GateLine]) -> Outcome:
             return word
     if failing:  # a failing gate that argues for a word of no severity is a defect of that gate
         return Outcome.ANOMALOUS
+    if any(g.status is Status.INCONCLUSIVE for g in counted):
+        return Outcome.INCONCLUSIVE
     required = [g for g in counted if g.required]
     if not required or any(g.status is None for g in required):
         return Outcome.ANOMALOUS
-    if any(g.status is Status.INCONCLUSIVE for g in counted):
-        return Outcome.INCONCLUSIVE
     return Outcome.ACCEPT
 
 

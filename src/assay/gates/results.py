@@ -18,6 +18,7 @@ from assay.core.gate import Policy
 from assay.core.results import Results, RunStatus, Samples, SampleState, TaskResult
 from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Provenance, Status
+from assay.gates._line import one_line, quoted
 
 STATUS_WORDS: Mapping[str, RunStatus] = MappingProxyType(
     {
@@ -390,9 +391,8 @@ def _count(raw: Any) -> int | None:
 
 
 def _shown(raw: Any) -> str:
-    return "missing" if raw is None else _text(repr(raw))
+    return "missing" if raw is None else quoted(raw)
 
 
 def _text(raw: Any) -> str:
-    """Any value as one short line that canonical JSON can hold."""
-    return "" if raw is None else " ".join(str(raw).encode("utf-8", "replace").decode()[:200].split())
+    return "" if raw is None else one_line(raw)

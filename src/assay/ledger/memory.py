@@ -28,7 +28,7 @@ class MemoryLedger:
             data=dict(data),
             previous=previous,
         )
-        canonical(event.to_json())  # what cannot be hashed must not be kept
+        canonical(dict(data))  # what cannot be hashed must not be kept
         self._events.append(event)
         return event
 

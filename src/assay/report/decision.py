@@ -55,7 +55,9 @@ def print_trial(
     console = console or Console()
     outcome = trial["outcome"] or "running"
     title = Text(outcome, style=COLOUR.get(outcome, "bold"))
-    console.print(title.append(f"  {trial['id']} {trial['candidate']}: {trial['sentence']}", style="not bold default"))
+    console.print(
+        title.append(f"  {trial['id']} {trial['candidate']}: {trial['sentence']}", style="not bold default")
+    )
     for line in trial["gates"]:
         status = line["status"] or "not reached"
         row = Text(f"  {status:<13}", style=COLOUR.get(status, "dim"))

@@ -5,12 +5,14 @@ Started as ``python -I -S guard.py CONFIG`` where CONFIG is one JSON object::
     {"command": [...], "cwd": dir, "log": file, "status": file, "timeout_s": s or null,
      "grace_s": s, "orphan_grace_s": s, "info": {...}}
 
-Standard input is the read end of a pipe whose other end Assay holds and never writes to: the kernel closes it
-when Assay is gone, however it went. Standard output gets one line, ``{"pid": n}`` or ``{"error": ..., "errno": n}``.
-The status file is replaced as a whole at the start and at the end; a resumed Assay reads there what happened.
+Standard input is the read end of a pipe whose other end Assay holds and never writes to: the kernel closes
+it when Assay is gone, however it went. Standard output gets one line, ``{"pid": n}`` or ``{"error": ...,
+"errno": n}``. The status file is replaced as a whole at the start and at the end; a resumed Assay reads
+there what happened.
 
-The command leads a session of its own. This process is a subreaper (Linux), so what daemonises below the command
-stays a descendant of ours and is found. Standard library only, and little of it: each command pays for it.
+The command leads a session of its own. This process is a subreaper (Linux), so what daemonises below the
+command stays a descendant of ours and is found. Standard library only, and little of it: each command pays
+for it.
 """
 
 # It runs without site-packages and pays for each import, so it speaks to the system directly.

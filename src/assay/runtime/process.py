@@ -194,8 +194,15 @@ def alive(pid: Any, ticks: Any) -> bool:
     """Whether exactly that process still lives: with its start time, a reused pid is another one."""
     if not isinstance(pid, int) or not isinstance(ticks, int) or not psutil.pid_exists(pid):
         return False
-    now = guard.start_ticks(pid)
-    return now == ticks and not _is_zombie(pid)
+    return guard.start_ticks(pid) == ticks and runs(pid)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process of that pid lives and is more than a zombie."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def log_tail(path: Path, offset: int = 0, lines: int = TAIL_LINES, limit_bytes: int = TAIL_BYTES) -> str:
@@ -362,13 +369,6 @@ def _marked(run_id: str) -> Iterator[psutil.Process]:
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(MARK) == run_id:
                 yield process
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return True
 
 
 def _redacted(data: bytes) -> str:

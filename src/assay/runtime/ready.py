@@ -1,8 +1,8 @@
 """When a server is ready: it is the right one, it serves the right model, and a token came back.
 
 An open port means nothing (llama.cpp answers 503 there while it loads, SGLang's is open while its warm-up
-fails), and `/health` means little (one build answered 200 there and 500 to every request). So all of these must
-hold: the listener is ours, the model id matches, and a completion held text.
+fails), and `/health` means little (one build answered 200 there and 500 to every request). So all of these
+must hold: the listener is ours, the model id matches, and a completion held text.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from assay.core.vocabulary import FailureClass
 PROMPT = "Hello"
 POLL_S = 0.1
 HEALTH_TIMEOUT_S = 5.0
+FIRST_TOKEN_S = 10.0
+"""Wait for the first token at the first try; doubled at each further one, as a first request may compile."""
 TOKEN_TIMEOUT_S = 120.0
-"""A first request may compile kernels."""
+"""Longest wait for one token."""
 REFUSALS = 5
 """Failed completions after which a server that says it is healthy is not believed."""
 BODY_CHARS = 300
@@ -50,7 +52,7 @@ class Probe:
     health: str = "/health"
     """Path whose status is looked at; empty = the server has none."""
     lists_models: bool = True
-    """Off for transformers serve, which without a hub cache answers 500 and fills its log with a traceback."""
+    """Off for transformers serve: without a hub cache it answers 500 and logs a traceback."""
     headers: Mapping[str, str] = field(default_factory=dict)
     environment_proxies: bool = False
     """Off for servers of ours: a proxy must not come between."""
@@ -81,6 +83,10 @@ class Ready:
     """The token that came back."""
     route: str
     """The path that gave it."""
+
+
+class NotReady(ComponentFailed):
+    """It runs, but it is not ready: too slow, or mute."""
 
 
 class PortLost(ComponentFailed):
@@ -120,7 +126,7 @@ def wait_until_ready(
     timeout_s: float,
     state: Callable[[], Run],
     owned: Callable[[], bool],
-    explain: Callable[[Run], ComponentFailed],
+    explain: Callable[[Run], ComponentFailed | None],
 ) -> Ready:
     """Wait until a server that we started is ready.
 
@@ -129,11 +135,11 @@ def wait_until_ready(
         timeout_s: how long it may take.
         state: how the server's run stands; its end stops the waiting at once.
         owned: whether the listener on the port belongs to that run.
-        explain: the error for a run that ended.
+        explain: the error for a run that ended, or that never will be ready although it runs; else None.
 
     Raises:
-        ComponentFailed: DEPLOYMENT_HEALTH_FAILED for a wrong model, a mute server or none in time; what
-            `explain` says if it ended.
+        ComponentFailed: DEPLOYMENT_HEALTH_FAILED for a wrong model; what `explain` says.
+        NotReady: DEPLOYMENT_HEALTH_FAILED for a mute server, or none in time.
         PortLost: if another process listens on the port.
     """
     deadline = time.monotonic() + timeout_s
@@ -141,25 +147,19 @@ def wait_until_ready(
     with client(probe) as http:
         while True:
             run = state()
-            if run.exit_code is not None:
-                raise explain(run)
+            if (run.exit_code is not None or refused) and (error := explain(run)) is not None:
+                raise error
             left = deadline - time.monotonic()
-            if left <= 0:
-                raise _late(probe, timeout_s, last, run)
+            if left <= 0 or refused >= REFUSALS:
+                raise _not_ready(probe, timeout_s, last, refused, run)
             healthy, last = _healthy(http, probe, last)
             if healthy:
-                if not owned():
-                    _lost_or_dead(state(), probe, explain)
+                _require_owned(state, owned, probe, explain)
                 try:
-                    return prove(http, probe, min(left, TOKEN_TIMEOUT_S))
+                    return prove(http, probe, min(left, TOKEN_TIMEOUT_S, FIRST_TOKEN_S * 2**refused))
                 except Mute as reason:
                     last, refused = str(reason), refused + 1
-                    if refused >= REFUSALS:
-                        run = state()
-                        raise (
-                            explain(run) if run.exit_code is not None else _mute(probe, last, run)
-                        ) from reason
-                time.sleep(0.5)
+                    time.sleep(min(0.5, max(0.0, left)))
             time.sleep(min(POLL_S, max(0.0, left)))
 
 
@@ -242,9 +242,18 @@ def _text(body: Any) -> str:
     return next((item for item in found if isinstance(item, str) and item), "")
 
 
-def _lost_or_dead(run: Run, probe: Probe, explain: Callable[[Run], ComponentFailed]) -> None:
-    if run.exit_code is not None:
-        raise explain(run)
+def _require_owned(
+    state: Callable[[], Run],
+    owned: Callable[[], bool],
+    probe: Probe,
+    explain: Callable[[Run], ComponentFailed | None],
+) -> None:
+    if owned():
+        return
+    run = state()
+    # A server that died while it answered owns nothing any more: its own end is the cause.
+    if run.exit_code is not None and (error := explain(run)) is not None:
+        raise error
     raise PortLost(
         "another process listens on this port, not the server that was started",
         failure_class=FailureClass.INFRA_TRANSIENT,
@@ -254,21 +263,16 @@ def _lost_or_dead(run: Run, probe: Probe, explain: Callable[[Run], ComponentFail
     )
 
 
-def _late(probe: Probe, timeout_s: float, last: str, run: Run) -> ComponentFailed:
-    return _failed(
-        probe,
-        f"not ready after {timeout_s:.0f} s (last: {last})",
+def _not_ready(probe: Probe, timeout_s: float, last: str, refused: int, run: Run) -> NotReady:
+    mute = refused >= REFUSALS
+    return NotReady(
+        f"it runs, but gives no token: {last}"
+        if mute
+        else f"not ready after {timeout_s:.0f} s (last: {last})",
+        failure_class=FailureClass.DEPLOYMENT_HEALTH_FAILED,
+        where=probe.root,
+        next="serve the checkpoint alone with the recorded command" if mute else "raise ready_timeout_s",
         log_tail=run.log_tail,
-        next="raise ready_timeout_s",
-    )
-
-
-def _mute(probe: Probe, last: str, run: Run) -> ComponentFailed:
-    return _failed(
-        probe,
-        f"it runs, but gives no token: {last}",
-        log_tail=run.log_tail,
-        next="read the log tail; serve the checkpoint alone with the recorded command",
     )
 
 

@@ -14,12 +14,13 @@ from pydantic import Field
 
 from assay.core.base import Noun
 from assay.core.errors import ComponentFailed, Interrupted, UsageError
-from assay.core.ports import Endpoint, Session
+from assay.core.ports import Endpoint, Session, Target
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
-from assay.runtime import process, ready, signatures
+from assay.runtime import files, process, ready, signatures
 
 LOG = "server.log"
+END_LIMIT_S = 30.0
 PORT_TRIES = 3
 """How often another free port is tried when somebody took the one we chose."""
 
@@ -80,13 +81,35 @@ def serving(server: Server, options: ServerOptions, session: Session) -> Iterato
         _require_running(server, handle, session, None)
     finally:
         session.execute.cancel(handle)
-        _require_closed(options, port)
 
 
 def probe_host(host: str) -> str:
     """The address under which this machine reaches a server that listens on `host`."""
     reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"[{reached}]" if ":" in reached else reached
+
+
+def checkpoint_folder(target: Target) -> Path:
+    """The target's folder, for engines that read nothing else.
+
+    Raises:
+        UsageError: if it is no checkpoint folder.
+    """
+    folder = Path(target.path).absolute()
+    if not (folder / "config.json").is_file():
+        raise UsageError("no checkpoint folder: it has no config.json", where=str(folder))
+    return folder
+
+
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """Command-line words: None and False leave a flag away, True is the flag alone."""
+    words: list[str] = []
+    for flag, value in values.items():
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            words += [flag, str(value)]
+    return words
 
 
 def model_id(name: str) -> str:
@@ -103,7 +126,7 @@ def _started(server: Server, options: ServerOptions, session: Session) -> tuple[
             _wait(server, options, session, handle, port)
         except ComponentFailed as error:
             session.execute.cancel(handle)
-            lost = isinstance(error, ready.PortLost) or "a port is taken" in error.what
+            lost = isinstance(error, ready.PortLost) or signatures.PORT_TAKEN in error.what
             if options.port or not lost or attempt == PORT_TRIES - 1:
                 raise
             session.note(f"{server.engine}: port {port} was taken meanwhile, trying another")
@@ -132,15 +155,26 @@ def _port(options: ServerOptions) -> int:
 
 
 def _submitted(server: Server, options: ServerOptions, session: Session, port: int) -> str:
+    folder = Path(session.workdir).absolute()
+    _rotate(folder / LOG)
     work = Work(
-        label=f"serve-{server.engine}-{server.model}-{port}",
+        # Without the port: a resumed study must wait for the end of the copy that it left behind.
+        label=f"serve-{server.engine}-{server.model}",
         command=server.command(port),
         env={**server.env, **options.env},
-        cwd=str(Path(session.workdir).absolute()),
-        log=str(Path(session.workdir).absolute() / LOG),
+        cwd=str(folder),
+        log=str(folder / LOG),
     )
     session.note(f"{server.engine}: starting the server")
     return session.execute.submit(work)
+
+
+def _rotate(log: Path) -> None:
+    """Keep the log of an earlier start under another name: its last words must not explain this one's end."""
+    if log.exists():
+        taken = len(list(log.parent.glob("server.*.log")))
+        with files.explaining(log):
+            log.rename(log.with_name(f"server.{taken + 1}.log"))
 
 
 def _wait(server: Server, options: ServerOptions, session: Session, handle: str, port: int) -> None:
@@ -161,13 +195,27 @@ def _wait(server: Server, options: ServerOptions, session: Session, handle: str,
         timeout_s,
         state=lambda: session.execute.poll(handle),
         owned=lambda: process.owns_listener(pid, port),
-        explain=lambda run: explained(
-            server.engine, run, signatures.oom_kills() - kills, "before it was ready"
-        ),
+        explain=lambda run: _explained_start(server.engine, run, kills),
     )
     _require_sound(server, session.execute.poll(handle))
     seconds = time.monotonic() - started
     session.note(f"{server.engine}: ready after {seconds:.1f} s, model {proof.answered_model}, port {port}")
+
+
+def _explained_start(engine: str, run: Run, kills: int) -> ComponentFailed | None:
+    """The error for a start that failed; None while a server that runs may still become ready."""
+    if run.exit_code is not None:
+        return explained(engine, run, signatures.oom_kills() - kills, "before it was ready")
+    found = signatures.find(process.log_text(Path(run.log)))
+    if found is None or found.failure_class is not FailureClass.POINT_INFEASIBLE:
+        return None
+    return ComponentFailed(
+        f"the server runs, but cannot serve a request: {found.what}",
+        failure_class=found.failure_class,
+        where=f"{engine} (log: {run.log})",
+        next=found.next,
+        log_tail=run.log_tail,
+    )
 
 
 def explained(engine: str, run: Run, oom_kills: int, when: str) -> ComponentFailed:
@@ -198,22 +246,11 @@ def _require_sound(server: Server, run: Run) -> None:
 
 def _require_running(server: Server, handle: str, session: Session, cause: Exception | None) -> None:
     run = session.execute.poll(handle)
+    if run.exit_code is None and not process.runs(run.pid or 0):
+        # The server is gone, and what it left behind is being ended: only then the record is whole.
+        run = session.execute.poll(handle, END_LIMIT_S)
     if run.exit_code is not None:
         raise explained(server.engine, run, 0, "while it was used") from cause
-
-
-def _require_closed(options: ServerOptions, port: int) -> None:
-    """The group is gone, so the port is: unless a process left it that not even a subreaper finds."""
-    host = "127.0.0.1" if options.host == "localhost" else options.host
-    deadline = time.monotonic() + 2.0
-    while owners := process.listener_pids(port):
-        if time.monotonic() > deadline:
-            raise ComponentFailed(
-                f"port {port} is still open, by {', '.join(process.describe(p) for p in owners)}",
-                failure_class=FailureClass.INFRA_TRANSIENT,
-                where=f"{host}:{port}",
-            )
-        time.sleep(0.05)
 
 
 def _endpoint(server: Server, options: ServerOptions, port: int) -> Endpoint:

@@ -15,6 +15,7 @@ from pathlib import Path
 from assay.core.run import Run
 from assay.core.vocabulary import FailureClass
 
+PORT_TAKEN = "a port is taken by another process"
 CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
@@ -90,7 +91,8 @@ SIGNATURES: tuple[Signature, ...] = (
         ),
         (
             (
-                r"(torch\.(?:cuda\.)?OutOfMemoryError|(?:CUDA|HIP) out of memory|std::bad_alloc|^\s*MemoryError\b"
+                r"(torch\.(?:cuda\.)?OutOfMemoryError|(?:CUDA|HIP) out of memory|std::bad_alloc"
+                r"|^\s*MemoryError\b"
                 r"|CUDNN_STATUS_ALLOC_FAILED|cudaMalloc failed: out of memory|can't allocate memory"
                 r"|ggml_aligned_malloc: insufficient memory|failed to allocate \w+ buffer"
                 r"|kIOGPUCommandBufferCallbackErrorOutOfMemory|Cannot allocate memory"
@@ -107,7 +109,7 @@ SIGNATURES: tuple[Signature, ...] = (
                 r"(address already in use|couldn't bind HTTP server socket|\bEADDRINUSE\b"
                 r"|port \d+ is not available in \d+ seconds)"
             ),
-            "a port is taken by another process",
+            PORT_TAKEN,
             "leave port at 0, or end the other process",
         ),
         (
@@ -117,7 +119,8 @@ SIGNATURES: tuple[Signature, ...] = (
         ),
         (
             (
-                r"(Temporary failure in name resolution|Name or service not known|Max retries exceeded with url"
+                r"(Temporary failure in name resolution|Name or service not known"
+                r"|Max retries exceeded with url"
                 r"|(?:429|50[0234]) (?:Client|Server) Error)"
             ),
             "the network or a remote host failed ({1})",
@@ -137,7 +140,7 @@ SIGNATURES: tuple[Signature, ...] = (
             "correct extra_args or the option that makes this flag",
         ),
         (
-            r"(No such option: ?\S+|invalid value for '?-.*|invalid argument: \S+)",
+            r"(No such option:? ?'?[^\s']+|invalid value for '?-.*|invalid argument: \S+)",
             "the server does not take its command line: {1}",
             "correct extra_args or the option that makes this flag",
         ),
@@ -168,7 +171,8 @@ SIGNATURES: tuple[Signature, ...] = (
         ),
         (
             (
-                r"(Repo id must be in the form .*? '[^']*'|(?:failed to open|cannot open|failed to load) GGUF file.*"
+                r"(Repo id must be in the form .*? '[^']*'"
+                r"|(?:failed to open|cannot open|failed to load) GGUF file.*"
                 r"|gguf_init_from_file: failed to open.*|no such file or directory: .*)"
             ),
             "the checkpoint is not there: {1}",
@@ -179,7 +183,8 @@ SIGNATURES: tuple[Signature, ...] = (
         FailureClass.MODEL_UNSUPPORTED,
         (
             (
-                r"(Invalid quantization method: ?\S+|quantization method \S+ is not supported for the current GPU"
+                r"(Invalid quantization method(?: on \w+)?: ?\S+"
+                r"|quantization method \S+ is not supported for the current GPU"
                 r"|Unknown quantization (?:method|type)[^.\n]{0,60})"
             ),
             "the engine cannot serve this quantization: {1}",
@@ -187,7 +192,8 @@ SIGNATURES: tuple[Signature, ...] = (
         ),
         (
             (
-                r"(Model architectures? \[[^\]]*\] (?:are|is) not supported|unknown model architecture: '[^']*'"
+                r"(Model architectures? \[[^\]]*\] (?:are|is) not supported"
+                r"|unknown model architecture: '[^']*'"
                 r"|model of type `?\S+`? but Transformers does not recognize this architecture)"
             ),
             "the engine does not know this model: {1}",
@@ -197,8 +203,10 @@ SIGNATURES: tuple[Signature, ...] = (
     *_rows(
         FailureClass.DEPLOYMENT_HEALTH_FAILED,
         (
-            r"(SafetensorError.*|Error while deserializing header.*"
-            r"|cannot fit 'int' into an index-sized integer)",
+            (
+                r"(SafetensorError.*|Error while deserializing header.*"
+                r"|cannot fit 'int' into an index-sized integer)"
+            ),
             "the weights cannot be read: {1}",
             "compare the file's digest with its source and copy or build it again",
         ),
@@ -216,8 +224,8 @@ SIGNATURES: tuple[Signature, ...] = (
             "read the log above that line",
         ),
         (
-            r"Initialization failed\. warmup error: ?(.*)",
-            "the server's own warm-up request failed: {1}",
+            r"Initialization failed\. warmup error",
+            "the server's own warm-up request failed",
             "read the log above that line",
         ),
     ),
@@ -228,7 +236,7 @@ UNSOUND: tuple[Signature, ...] = _rows(
     FailureClass.MODEL_UNSUPPORTED,
     (
         r"Unknown quantization type, got (\S+)",
-        "the server ignores the checkpoint's quantization ({1}) and answers from weights without their scales",
+        "the server ignores the quantization ({1}) and answers from weights without their scales",
         "serve it with an engine that knows this format, or convert it",
     ),
     (

@@ -1,7 +1,7 @@
 """Kind `llama_cpp`: llama.cpp's HTTP server, from the xllamacpp wheel or a `llama-server` binary.
 
-A checkpoint folder is written as GGUF first. Weight-only compressed-tensors checkpoints are dequantized to the
-numbers on disk, so what is served is the artifact.
+A checkpoint folder is written as GGUF first. Weight-only compressed-tensors checkpoints are dequantized to
+the numbers on disk, so what is served is the artifact.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class Adapter:
 
         Raises:
             UsageError: if the target is neither a GGUF file nor a checkpoint folder, or the port is taken.
-            ComponentMissing, ComponentFailed: see the port; MODEL_UNSUPPORTED if it cannot become a GGUF file.
+            ComponentMissing, ComponentFailed: see the port; MODEL_UNSUPPORTED if it cannot become a GGUF
+            file.
         """
         file = self._gguf(target, session)
         facts = self.protocol()

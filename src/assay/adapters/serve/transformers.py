@@ -1,8 +1,8 @@
 """Kind `transformers`: the server command of Hugging Face transformers; the reference, and slow.
 
-Continuous batching is on: without it requests are served one by one (60 instead of 146 requests/s, measured with
-the demo model on two cores). `/v1/models` answers 500 where there is no hub cache, so the model is known by the
-completion's own field, which is the checkpoint's path with `@main` behind it.
+Continuous batching is on: without it requests are served one by one (60 instead of 146 requests/s, measured
+with the demo model on two cores). `/v1/models` answers 500 where there is no hub cache, so the model is
+known by the completion's own field, which is the checkpoint's path with `@main` behind it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from assay.core.base import SpecPath
-from assay.core.errors import UsageError
 from assay.core.ports import Component, Endpoint, Session, Target
 from assay.core.vocabulary import Verb
 from assay.runtime import probe
-from assay.runtime.serving import Server, ServerOptions, serving
+from assay.runtime.serving import Server, ServerOptions, checkpoint_folder, serving
 
 PACKAGES = ("transformers", "torch", "fastapi", "uvicorn")
 
@@ -92,9 +91,7 @@ class Adapter:
             UsageError: if the target is no checkpoint folder, or the port is taken.
             ComponentMissing, ComponentFailed: see the port.
         """
-        folder = Path(target.path).absolute()
-        if not (folder / "config.json").is_file():
-            raise UsageError("no checkpoint folder: it has no config.json", where=str(folder))
+        folder = checkpoint_folder(target)
         facts = self.protocol()
         server = Server(
             engine="transformers",

@@ -51,7 +51,7 @@ def check(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) -> 
         findings.append(_bucket(intent, aimed, covered))
     findings += [_missed(scheme, names, intent) for scheme, names in sorted(missed.items())]
     findings += [_touched(scheme, kind, names) for (scheme, kind), names in sorted(touched.items())]
-    return findings
+    return [*findings, *_casts(intent, source, aligned)]
 
 
 def _sort(
@@ -96,11 +96,29 @@ def _touched(scheme: str, kind: str, names: list[str]) -> Finding:
     return bad(text, where=sorted(names)[0], measured=scheme, limit="unquantized")
 
 
+def _casts(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) -> list[Finding]:
+    cast: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for module in source.modules:
+        found = aligned.get(module.name)
+        if found is None or {module.scheme, found.scheme} - FLOATS or found.scheme == module.scheme:
+            continue
+        if found.weight_bits <= module.weight_bits:
+            cast[module.scheme, found.scheme].append(module.name)
+    texts = [
+        (f"{len(names)} unquantized modules were cast from {old} to {new}: {some(names)}", names[0])
+        for (old, new), names in sorted(cast.items())
+    ]
+    say = good if intent.may_cast else bad
+    return [say(text, where=where) for text, where in texts]
+
+
 def _by_declaration(aligned: Mapping[str, Module]) -> list[Finding]:
     claimed = [m for m in aligned.values() if m.declared is not None]
     quantized = [m for m in aligned.values() if m.kind in QUANTIZABLE and m.scheme not in FLOATS]
     if not quantized:
-        text = "nothing is quantized, and nothing was promised: name the recipe (`none` for an unquantized one)"
+        text = (
+            "nothing is quantized, and nothing was promised: name the recipe (`none` for an unquantized one)"
+        )
         return [bad(text, FailureClass.MODEL_UNSUPPORTED, measured=0, limit=1, unit="modules")]
     counts = Counter(m.scheme for m in quantized)
     shown = ", ".join(f"{n} {s}" for s, n in sorted(counts.items()))
@@ -156,10 +174,14 @@ def modules(source: Checkpoint, aligned: Mapping[str, Module], *, tied: bool) ->
         findings.append(bad(text, where=sorted(invented)[0], measured=len(invented), limit=0, unit="modules"))
     for name in shapes[:5]:
         text = f"{name} has shape {list(aligned[name].shape)}, the source {list(ours[name].shape)}"
-        findings.append(bad(text, where=name, measured=str(list(aligned[name].shape)), limit=str(list(ours[name].shape))))
+        findings.append(
+            bad(text, where=name, measured=str(list(aligned[name].shape)), limit=str(list(ours[name].shape)))
+        )
     if biases:
         findings.append(bad(f"{len(biases)} modules lost their bias: {some(biases)}", where=biases[0]))
-    return findings or [good(f"all {len(ours)} modules of the source are there", measured=len(ours), unit="modules")]
+    return findings or [
+        good(f"all {len(ours)} modules of the source are there", measured=len(ours), unit="modules")
+    ]
 
 
 def _may_go(module: Module, *, tied: bool) -> bool:

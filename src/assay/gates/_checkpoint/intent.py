@@ -55,6 +55,8 @@ class Intent(Noun):
     """Weights per scale; None = as the checkpoint has it."""
     free_kinds: tuple[ModuleKind, ...] = ()
     """Kinds that the toolkit chooses a precision for, as llama.cpp does for head and embedding."""
+    may_cast: bool = True
+    """Unquantized modules may change their float type, as toolkits do that load a float32 source in bfloat16."""
     from_declaration: bool = False
     """Judge the checkpoint against its own declaration."""
 
@@ -115,7 +117,9 @@ def _presets() -> dict[str, Intent]:
     table |= {"w4a16_asym": _one("INT4"), "w4afp8": _one("INT4"), "int8": _one("INT8"), "int4": _one("INT4")}
     table |= {n: _one("FP8") for n in ("fp8", "fp8_dynamic", "fp8_block", "fp8_per_channel_per_token")}
     table |= {n: _one("FP8") for n in ("fp8_2d_blockwise_weight_only", "fp8_pb_wo", "fp8_pb_real")}
-    table |= {n: _one("NVFP4") for n in ("nvfp4", "nvfp4a16", "w4a16_nvfp4", "nvfp4_svdquant", "w4a8_nvfp4_fp8")}
+    table |= {
+        n: _one("NVFP4") for n in ("nvfp4", "nvfp4a16", "w4a16_nvfp4", "nvfp4_svdquant", "w4a8_nvfp4_fp8")
+    }
     table |= {n: _one("NVFP4") for n in ("nvfp4_awq_lite", "nvfp4_awq_clip", "nvfp4_awq_full", "nvfp4_awq")}
     table |= {
         "nvfp4_mlp_only": _one("NVFP4", targets=_MLP),
@@ -126,16 +130,38 @@ def _presets() -> dict[str, Intent]:
     table |= {n: _one("MXFP4") for n in ("mxfp4", "mxfp4a16", "w4a8_mxfp4_fp8")}
     table["mxfp4_mlp_weight_only"] = _one("MXFP4", targets=_MLP)
     table |= {n: _one("MXFP8") for n in ("mxfp8", "mxfp8a16")}
-    table |= {n: _one("INT4") for n in ("int4_awq", "int4_blockwise_weight_only", "w4a8_awq_beta", "w4a16_awq", "w4a8_awq")}
-    table |= {n: _one("INT8") for n in ("int8_smoothquant", "int8_weight_only", "int8_wo", "w8a8_sq_per_channel")}
-    table |= {"nf4": _one("NF4"), "bnb_nf4": _one("NF4"), "fp4": _one("FP4"), "bnb_fp4": _one("FP4"), "bnb_int8": _one("INT8")}
-    table |= {n.lower(): _gguf(n) for n in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "Q1_0", "IQ4_NL")}
+    table |= {
+        n: _one("INT4")
+        for n in ("int4_awq", "int4_blockwise_weight_only", "w4a8_awq_beta", "w4a16_awq", "w4a8_awq")
+    }
+    table |= {
+        n: _one("INT8") for n in ("int8_smoothquant", "int8_weight_only", "int8_wo", "w8a8_sq_per_channel")
+    }
+    table |= {
+        "nf4": _one("NF4"),
+        "bnb_nf4": _one("NF4"),
+        "fp4": _one("FP4"),
+        "bnb_fp4": _one("FP4"),
+        "bnb_int8": _one("INT8"),
+    }
+    table |= {
+        n.lower(): _gguf(n)
+        for n in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "Q1_0", "IQ4_NL")
+    }
     table["mxfp4_moe"] = _gguf("MXFP4", "Q8_0")
-    table |= {n.lower(): _mix(n[:4]) for n in ("Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M")}
+    table |= {
+        n.lower(): _mix(n[:4])
+        for n in ("Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M")
+    }
     table["q6_k"] = _gguf("Q6_K", "Q8_0")
-    table |= {n.lower(): _mix(n) for n in ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS")}
+    table |= {
+        n.lower(): _mix(n)
+        for n in ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS")
+    }
     table |= {"f16": Intent(), "bf16": Intent(), "f32": Intent()}
-    table |= {n: Intent() for n in (NONE, "identity", "finetune", "fine-tune", "merge", "unquantized")}
+    table |= {
+        n: Intent(may_cast=False) for n in (NONE, "identity", "finetune", "fine-tune", "merge", "unquantized")
+    }
     table[FROM_DECLARATION] = Intent(from_declaration=True)
     return {name: intent.model_copy(update={"recipe": name}) for name, intent in table.items()}
 
@@ -143,17 +169,28 @@ def _presets() -> dict[str, Intent]:
 RECIPES: Mapping[str, Intent] = _presets()
 """Recipe name, lower case → promise. Sources: ModelOpt's presets, compressed-tensors' PRESET_SCHEMES, llama.cpp."""
 BUCKETS = frozenset(s for i in RECIPES.values() for s in i.schemes)
-_KEYS = frozenset({"recipe", "scheme", "schemes", "targets", "ignore", "group_size", "num_bits", "bits", "weight_type"})
+_KEYS = frozenset(
+    {"recipe", "scheme", "schemes", "targets", "ignore", "group_size", "num_bits", "bits", "weight_type"}
+)
 _IGNORED_KEYS = frozenset({"activation", "strategy", "symmetric", "note", "toolkit"})
 
 
 def by_name(name: str) -> Intent | None:
     """The recipe of that name, or the bucket of that name; case-blind, `-` as `_`."""
     word = name.strip().lower()
-    found = RECIPES.get(word) or RECIPES.get(word.replace("-", "_"))
+    spellings = (word, word.replace("-", "_"))
+    # ModelOpt's own spelling: NVFP4_DEFAULT_CFG, INT4_AWQ_CFG.
+    spellings += tuple(re.sub(r"(_default)?_cfg$", "", s) for s in spellings)
+    found = next((RECIPES[s] for s in spellings if s in RECIPES), None)
     if found is None and name.strip().upper() in BUCKETS:
         return Intent(recipe=name, schemes=(name.strip().upper(),))
     return found
+
+
+def _bits_scheme(bits: int, kind: str) -> tuple[str, ...]:
+    if kind != "float":
+        return (f"INT{bits}",)
+    return ("FP8", "MXFP8") if bits == 8 else ("NVFP4", "MXFP4")
 
 
 def resolve(promise: Mapping[str, Any]) -> Intent:
@@ -176,12 +213,16 @@ def resolve(promise: Mapping[str, Any]) -> Intent:
             raise ValueError(f"unknown recipe {name!r}; known: {', '.join(sorted(RECIPES))}")
     elif isinstance(bits, int) and not isinstance(bits, bool):
         kind = promise.get("weight_type", "int")
-        base = Intent(recipe=f"{kind}{bits}", schemes=("FP8",) if kind == "float" and bits == 8 else (f"INT{bits}",))
+        base = Intent(
+            recipe=f"{kind}{bits}", schemes=("FP8",) if kind == "float" and bits == 8 else (f"INT{bits}",)
+        )
     elif promise.get("schemes"):
         base = Intent(recipe="schemes")
     else:
         raise ValueError("intent names no recipe, scheme or num_bits")
-    changes = {k: promise[k] for k in ("targets", "ignore", "group_size", "schemes") if promise.get(k) is not None}
+    changes = {
+        k: promise[k] for k in ("targets", "ignore", "group_size", "schemes") if promise.get(k) is not None
+    }
     try:
         return Intent.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:

@@ -113,7 +113,9 @@ def _checkpoint(
     named = sorted(layout.modules, key=lambda m: m.name)
     weights = {m.name: math.prod(m.shape) for m in named}
     covered = {name for m in named for name in m.tensors}
-    biases = sum(t.count for t in container.tensors.values() if t.name.endswith(".bias") and t.name in covered)
+    biases = sum(
+        t.count for t in container.tensors.values() if t.name.endswith(".bias") and t.name in covered
+    )
     return Checkpoint(
         subject=subject,
         format=container.format,

@@ -93,9 +93,7 @@ def _stored(parts: Mapping[str, Tensor]) -> Stored:
     return stored or Stored("UNKNOWN", 0, weight.shape)
 
 
-def _four_bit(
-    weight: Tensor, scheme: str, state: QuantState | None, parts: Mapping[str, Tensor]
-) -> Stored:
+def _four_bit(weight: Tensor, scheme: str, state: QuantState | None, parts: Mapping[str, Tensor]) -> Stored:
     if state is None:
         return Stored(scheme, 4, weight.shape, None, ("quant_state cannot be read",))
     count = math.prod(state.shape)

@@ -63,7 +63,9 @@ def orphans(container: Container) -> tuple[str, ...]:
             lonely += [t.name for t in parts.values()]
     problems = []
     if lonely:
-        problems.append(f"{len(lonely)} quantization tensors without a weight: {', '.join(sorted(lonely)[:3])}")
+        problems.append(
+            f"{len(lonely)} quantization tensors without a weight: {', '.join(sorted(lonely)[:3])}"
+        )
     if leaked:
         problems.append(f"{len(leaked)} calibration tensors leaked: {', '.join(sorted(leaked)[:3])}")
     return tuple(problems)

@@ -208,7 +208,12 @@ def metadata(container: Container) -> dict[str, Any]:
     for word in ("bos", "eos", "pad"):
         if f"tokenizer.ggml.{word}_token_id" in values:
             config[f"{word}_token_id"] = plain(values[f"tokenizer.ggml.{word}_token_id"])
-    found: dict[str, Any] = {"config": config, "files": {}, "partial": True, "architecture": plain(architecture)}
+    found: dict[str, Any] = {
+        "config": config,
+        "files": {},
+        "partial": True,
+        "architecture": plain(architecture),
+    }
     template = values.get("tokenizer.chat_template")
     if isinstance(template, str):
         digest = digest_bytes(template.encode("utf-8", "backslashreplace"))

@@ -86,7 +86,11 @@ def _chat_template(files: Mapping[str, Path], tokenizer_config: Mapping[str, Any
         where, text = "tokenizer_config.json", tokenizer_config["chat_template"]
     if text is None:
         return None
-    digest = digest_bytes(text.encode("utf-8", "backslashreplace")) if isinstance(text, str) else _json_digest(text)
+    digest = (
+        digest_bytes(text.encode("utf-8", "backslashreplace"))
+        if isinstance(text, str)
+        else _json_digest(text)
+    )
     return {"digest": digest, "where": where}
 
 

@@ -77,9 +77,7 @@ def _claim(algorithm: Any, group: Any) -> Claim | None:
     size = group if isinstance(group, int) and not isinstance(group, bool) and group > 0 else found[2]
     activation = None if algorithm.upper() in _WEIGHT_ONLY else f"declared by {algorithm}"
     # Only integers and micro-scaled floats come in groups; some exports write a group size for FP8 as well.
-    return Claim(
-        scheme=found[0], bits=found[1], group_size=size if found[2] else None, activation=activation
-    )
+    return Claim(scheme=found[0], bits=found[1], group_size=size if found[2] else None, activation=activation)
 
 
 def _layer_claim(entry: Any) -> Claim | None:

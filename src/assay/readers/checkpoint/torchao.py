@@ -51,7 +51,9 @@ def read(container: Container, declaration: Declaration) -> Layout:
         ignored = any(name == s or name.endswith("." + s) for s in skipped)
         quantizable = classify(name, stored.shape) in {ModuleKind.LINEAR, ModuleKind.HEAD}
         claim = Claim(
-            scheme=default if quantizable and not ignored else None, ignored=ignored, group_size=stored.group_size
+            scheme=default if quantizable and not ignored else None,
+            ignored=ignored,
+            group_size=stored.group_size,
         )
         modules.append(module(name, parts, stored, claim))
     left = [t for t in container.tensors.values() if t.name not in used]
@@ -59,7 +61,9 @@ def read(container: Container, declaration: Declaration) -> Layout:
         if tensor.name.endswith(".weight"):
             plain = infer({"weight": tensor}, Claim())
             if plain is not None:
-                modules.append(module(tensor.name.removesuffix(".weight"), {"weight": tensor}, plain, Claim()))
+                modules.append(
+                    module(tensor.name.removesuffix(".weight"), {"weight": tensor}, plain, Claim())
+                )
     return Layout(tuple(modules), "torchao", tuple(problems[:10]))
 
 

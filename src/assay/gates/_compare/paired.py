@@ -1,0 +1,307 @@
+"""Non-inferiority over paired samples: the mean over tasks is the primary question, each task has a guard.
+
+facts/statistics.md §3.2 to §3.5. Right-or-wrong answers, one per item, are tested exactly (score test beyond
+`EXACT_UP_TO` pairs); everything else by a cluster-robust t over items. A pair without a score on one side is
+counted as lost for ACCEPT and as won for REGRESSION.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from assay import stats
+from assay.core.verdict import Estimate
+from assay.core.vocabulary import FailureClass, Status
+from assay.gates._compare.pairs import Anomaly, TaskPairs
+from assay.gates._compare.policy import ComparePolicy
+
+MACRO = "macro"
+EXACT_UP_TO = 5_000
+"""Pairs of one task up to which the exact test is used; by design and never by what was observed."""
+GAIN_ALPHA = 0.01
+MISSING_ALPHA = 0.01
+
+
+class Unit(NamedTuple):
+    """What is tested of a task: one contrast per item, missing pairs counted in one direction."""
+
+    lost: int
+    """Items that only the baseline got right; 0 where scores are no right-or-wrong."""
+    won: int
+    n: int
+    contrasts: tuple[float, ...]
+    """Baseline minus candidate per item, in -1..1; with a relative margin minus that share of the baseline."""
+    single: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean contrast."""
+        return math.fsum(self.contrasts) / self.n
+
+    @property
+    def variance(self) -> float:
+        """Variance of one item's contrast, kept above 0 by half a change each way (`stats.paired_variance`)."""
+        squares = math.fsum(d * d for d in self.contrasts)
+        return max((squares + 1.0) / (self.n + 2.0) - self.mean**2, 1.0 / (self.n + 2.0))
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean, never 0."""
+        return math.sqrt(self.variance / self.n)
+
+    def test(self, margin: float) -> stats.MarginTest:
+        """Both one-sided tests against a margin."""
+        if self.single:
+            exact = self.n <= EXACT_UP_TO
+            test = stats.exact_paired_test if exact else stats.tango_test
+            return test(self.lost, self.won, self.n, margin)
+        if self.n < 2:
+            return stats.MarginTest(1.0, 1.0, 0.0)
+        return stats.clustered_mean(self.contrasts).test(margin)
+
+    def interval(self, level: float) -> stats.Interval:
+        """Two-sided interval of the mean contrast."""
+        if self.single:
+            return stats.tango_interval(self.lost, self.won, self.n, level)
+        if self.n < 2:
+            return stats.Interval(-1.0, 1.0, level)
+        return stats.clustered_mean(self.contrasts).interval(level)
+
+
+class Sides(NamedTuple):
+    """A task with its missing pairs counted against, and for the candidate."""
+
+    pairs: TaskPairs
+    worst: Unit
+    best: Unit
+    seen: Unit
+    """Scored pairs alone, for the estimate."""
+    guard: float | None
+    weight: float
+
+    @property
+    def baseline(self) -> float:
+        """Mean goodness of the baseline over scored pairs."""
+        scored = self.pairs.scored
+        return math.fsum(b for b, _ in scored) / len(scored)
+
+    @property
+    def candidate(self) -> float:
+        """Mean goodness of the candidate over scored pairs."""
+        scored = self.pairs.scored
+        return math.fsum(c for _, c in scored) / len(scored)
+
+
+class Outcome(NamedTuple):
+    """What the tests say."""
+
+    macro: Estimate
+    tasks: tuple[Estimate, ...]
+    needed: int
+    lean: float
+    """Share of belief that the drop is below the margin; a note, never a verdict."""
+    alpha_accept: float
+    alpha_regress: float
+
+
+def units(task: TaskPairs, policy: ComparePolicy) -> Sides:
+    """Prepare a task for the tests."""
+    share = policy.margin if policy.relative else 0.0
+    # planned over all pairs, whatever became of them: the guard may not depend on results
+    return Sides(
+        task,
+        _unit(task, share, (1.0, 0.0)),
+        _unit(task, share, (0.0, 1.0)),
+        _unit(task, share, None),
+        _guard(task, policy),
+        policy.weights.get(task.task, 1.0),
+    )
+
+
+def _unit(task: TaskPairs, share: float, missing: tuple[float, float] | None) -> Unit:
+    per_item: dict[str, list[float]] = {}
+    lost = won = 0
+    for pair in task.pairs:
+        before, after = pair.baseline, pair.candidate
+        if before is None or after is None:
+            if missing is None:
+                continue
+            before, after = missing
+        lost += before == 1.0 and after == 0.0
+        won += before == 0.0 and after == 1.0
+        per_item.setdefault(pair.id, []).append((1.0 - share) * before - after)
+    contrasts = tuple(math.fsum(d) / len(d) for d in per_item.values())
+    single = task.single and share == 0.0
+    counted = (lost, won) if task.single else (0, 0)
+    return Unit(*counted, len(contrasts), contrasts, single)
+
+
+def _guard(task: TaskPairs, policy: ComparePolicy) -> float | None:
+    if task.task in policy.guards:
+        return policy.guards[task.task]
+    if policy.guard != "ladder":
+        return policy.guard
+    items = len({p.id for p in task.pairs})
+    alpha = policy.alpha_accept / policy.comparisons
+    return stats.guard_margin(items, policy.planning_flip_rate, alpha, policy.guard_power)
+
+
+def anomalies(tasks: Sequence[Sides], policy: ComparePolicy) -> list[Anomaly]:
+    """What forbids to believe the numbers, by the numbers themselves (§3.8)."""
+    found = []
+    for side in tasks:
+        name = side.pairs.task
+        if all(b == c == 0.0 for b, c in side.pairs.scored):
+            text = "both sides are wrong on every sample: suspect the harness"
+            found.append(Anomaly(FailureClass.UNKNOWN, text, name))
+        before, after = side.pairs.missing
+        if before != after and stats.mcnemar_exact(after, before) < MISSING_ALPHA:
+            text = f"{before} samples of the baseline and {after} of the candidate have no score"
+            found.append(Anomaly(FailureClass.SAMPLE_ACCOUNTING_FAILED, text, name))
+    if policy.implausible_gain is None:
+        return found
+    gain = policy.implausible_gain
+    p_values = stats.holm([_mirrored(side.seen).test(gain).p_regress for side in tasks])
+    for side, p in zip(tasks, p_values, strict=True):
+        if p <= GAIN_ALPHA:
+            text = f"it gains {-side.seen.mean:.1%}, surely more than {gain:.0%}: suspect the baseline"
+            found.append(Anomaly(FailureClass.UNKNOWN, text, side.pairs.task))
+    return found
+
+
+def _mirrored(unit: Unit) -> Unit:
+    return unit._replace(lost=unit.won, won=unit.lost, contrasts=tuple(-d for d in unit.contrasts))
+
+
+def decide(tasks: Sequence[Sides], policy: ComparePolicy) -> Outcome:
+    """Test the mean over tasks, each task's guard, and each task for a regression."""
+    alpha_accept = policy.alpha_accept / policy.comparisons
+    alpha_regress = policy.alpha_regress / (1 if len(tasks) == 1 else 2)
+    margin = 0.0 if policy.relative else policy.margin
+    worst, best = _macro_test(tasks, margin, "worst"), _macro_test(tasks, margin, "best")
+    single = [side.best.test(margin).p_regress for side in tasks]
+    adjusted = stats.holm(single)
+    estimates = tuple(
+        _task_estimate(side, policy, p_regress=raw, regressed=bool(holm <= alpha_regress))
+        for side, raw, holm in zip(tasks, single, adjusted, strict=True)
+    )
+    status = Status.INCONCLUSIVE
+    if best.p_regress <= alpha_regress:
+        status = Status.FAIL
+    elif worst.p_accept <= alpha_accept:
+        status = Status.PASS
+    macro = _macro_estimate(tasks, policy, worst.p_accept, best.p_regress, status)
+    return Outcome(
+        macro,
+        estimates,
+        _needed(tasks, policy, macro, estimates),
+        worst.p_regress,
+        alpha_accept,
+        alpha_regress,
+    )
+
+
+def _macro(tasks: Sequence[Sides], which: str) -> stats.MacroDrop:
+    chosen: list[Unit] = [getattr(side, which) for side in tasks]
+    return stats.macro_drop([u.mean for u in chosen], [u.se for u in chosen], [s.weight for s in tasks])
+
+
+def _macro_test(tasks: Sequence[Sides], margin: float, which: str) -> stats.MarginTest:
+    if len(tasks) == 1:
+        unit: Unit = getattr(tasks[0], which)
+        return unit.test(margin)
+    return _macro(tasks, which).test(margin)
+
+
+def _macro_interval(tasks: Sequence[Sides], level: float, which: str) -> stats.Interval:
+    if len(tasks) == 1:
+        unit: Unit = getattr(tasks[0], which)
+        return unit.interval(level)
+    return _macro(tasks, which).interval(level)
+
+
+def _macro_estimate(
+    tasks: Sequence[Sides], policy: ComparePolicy, p_accept: float, p_regress: float, status: Status
+) -> Estimate:
+    total = math.fsum(s.weight for s in tasks)
+    before = math.fsum(s.weight * s.baseline for s in tasks) / total
+    after = math.fsum(s.weight * s.candidate for s in tasks) / total
+    level = 1.0 - 2.0 * policy.alpha_accept / policy.comparisons
+    margin = policy.margin * before if policy.relative else policy.margin
+    shift = margin if policy.relative else 0.0  # the tested contrast is the drop minus the margin
+    counted = all(s.pairs.single for s in tasks)
+    return Estimate(
+        task=MACRO,
+        baseline=before,
+        candidate=after,
+        drop=before - after,
+        lower=_macro_interval(tasks, level, "best").lower + shift,
+        upper=_macro_interval(tasks, level, "worst").upper + shift,
+        level=level,
+        margin=margin,
+        n=sum(s.seen.n for s in tasks),
+        lost=sum(s.seen.lost for s in tasks) if counted else None,
+        won=sum(s.seen.won for s in tasks) if counted else None,
+        p_accept=p_accept,
+        p_regress=p_regress,
+        status=status,
+        role="primary",
+    )
+
+
+def _task_estimate(side: Sides, policy: ComparePolicy, *, p_regress: float, regressed: bool) -> Estimate:
+    alpha = policy.alpha_accept / policy.comparisons
+    shift = policy.margin * side.baseline if policy.relative else 0.0
+    level = 1.0 - 2.0 * alpha
+    guard = side.guard
+    # a guard is an absolute drop; under a relative margin the contrast reaches it that much earlier
+    p_accept = None if guard is None else side.worst.test(max(0.0, guard - shift)).p_accept
+    status = Status.PASS if p_accept is None or p_accept <= alpha else Status.INCONCLUSIVE
+    return Estimate(
+        task=side.pairs.task,
+        baseline=side.baseline,
+        candidate=side.candidate,
+        drop=side.baseline - side.candidate,
+        lower=side.best.interval(level).lower + shift,
+        upper=side.worst.interval(level).upper + shift,
+        level=level,
+        margin=guard,
+        n=side.seen.n,
+        lost=side.seen.lost if side.pairs.single else None,
+        won=side.seen.won if side.pairs.single else None,
+        p_accept=p_accept,
+        p_regress=p_regress,
+        status=Status.FAIL if regressed else status,
+        role="advisory" if guard is None else "guard",
+    )
+
+
+def _needed(
+    tasks: Sequence[Sides], policy: ComparePolicy, macro: Estimate, estimates: Sequence[Estimate]
+) -> int:
+    """Pairs in all that are expected to settle what is still open; more than there are now."""
+    n = sum(len(s.pairs.pairs) for s in tasks)
+    wanted = [float(n + 1)]
+    if macro.status is Status.INCONCLUSIVE:
+        se = tasks[0].seen.se if len(tasks) == 1 else _macro(tasks, "seen").se
+        wanted.append(_pairs(se * se * n, macro, policy))
+    for side, estimate in zip(tasks, estimates, strict=True):
+        if estimate.status is Status.INCONCLUSIVE:
+            whole = n / side.seen.n
+            wanted.append(_pairs(side.seen.variance, estimate, policy) * whole)
+    return int(min(max(wanted), 2.0**53))
+
+
+def _pairs(variance: float, estimate: Estimate, policy: ComparePolicy) -> float:
+    """N = v ((z_alpha + z_power) / distance)^2 at the observed drop, toward whichever verdict it leans to."""
+    margin = estimate.margin or policy.margin
+    distance = margin - max(estimate.drop, 0.0)
+    alpha = policy.alpha_accept / policy.comparisons if distance > 0 else policy.alpha_regress / 2
+    # a drop that lies on the margin itself is never settled: then as if there were none
+    distance = abs(distance) if abs(distance) > margin / 100 else margin
+    factor = max(1.0, variance)
+    return factor * stats.pairs_needed(
+        min(distance, 0.999), variance / factor, alpha=alpha, power=policy.min_power
+    )

@@ -1,0 +1,160 @@
+"""Gate `checkpoint`: is the candidate what its recipe promises, complete, loadable, and smaller as it should be?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from assay.core.checkpoint import Checkpoint
+from assay.core.evidence import Evidence
+from assay.core.gate import Policy
+from assay.core.verdict import Reason, Verdict
+from assay.core.vocabulary import FailureClass, Outcome, Status
+from assay.gates._checkpoint import coverage, fidelity, loader, metadata, size
+from assay.gates._checkpoint.findings import Finding, good, worst
+from assay.gates._checkpoint.intent import FROM_DECLARATION, QUANTIZABLE, Intent, resolve
+from assay.gates._checkpoint.summary import judge_summary
+
+__all__ = ["CheckpointGate", "CheckpointPolicy", "judge_summary"]
+
+SOURCE, CANDIDATE = "source.checkpoint", "candidate.checkpoint"
+
+
+class CheckpointPolicy(Policy):
+    """What a checkpoint is held to."""
+
+    recipe: str | None = None
+    """Recipe by name, case-blind: nvfp4, fp8, int4_awq, W4A16, Q4_K_M, `none`, `from-declaration`, ...
+    None = as the candidate's evidence says (`facts.intent`), else from-declaration, which the verdict notes."""
+    intent: Mapping[str, Any] = Field(default_factory=dict)
+    """Instead of a name: scheme or num_bits, targets, ignore, group_size. Wins over `recipe`."""
+    size_tolerance_frac: float = Field(default=0.02, ge=0, le=0.5)
+    """Allowed relative distance from the computed size."""
+    metadata: Literal["block", "warn"] = "block"
+    """Whether a lost tokenizer, template or setting refuses the checkpoint."""
+    engine: str | None = None
+    """Serve kind that will load it: transformers, vllm, sglang, llama_cpp; None = not checked."""
+    also_loads: tuple[str, ...] = ()
+    """quant_methods that this engine loads here although the table does not know it."""
+    max_weight_error: Mapping[str, float] = Field(default_factory=dict)
+    """Largest relative RMS between stored and source weights, by scheme or by bits; added to the defaults
+    (`gates._checkpoint.fidelity.DEFAULT_LIMITS`)."""
+    require_fidelity: bool = False
+    """Refuse to judge a quantized candidate of which no weight could be compared with the source."""
+
+
+class CheckpointGate:
+    """Judges a candidate's checkpoint against its source and its promise.
+
+    Args:
+        policy: what it is held to.
+    """
+
+    name = "checkpoint"
+    reads: tuple[str, ...] = (SOURCE, CANDIDATE)
+
+    def __init__(self, policy: CheckpointPolicy | None = None) -> None:
+        self.policy = policy or CheckpointPolicy()
+
+    def judge(self, evidence: Mapping[str, Evidence]) -> Verdict:
+        """PASS, FAIL (INFEASIBLE) with a failure class, or ERROR where it cannot be judged."""
+        source, candidate = evidence.get(SOURCE), evidence.get(CANDIDATE)
+        if not isinstance(source, Checkpoint) or not isinstance(candidate, Checkpoint):
+            lacking = SOURCE if not isinstance(source, Checkpoint) else CANDIDATE
+            return self._error(f"no checkpoint evidence for {lacking}", evidence)
+        if source.weight_bytes == 0 or not source.modules:
+            return self._error("the source holds no weights: nothing to compare with", evidence)
+        try:
+            intent, notes = self._intent(candidate)
+        except ValueError as error:
+            return self._error(str(error), evidence)
+        if self.policy.require_fidelity and _unmeasured(intent, candidate):
+            return self._error("no stored weight could be compared with the source", evidence)
+        aligned = coverage.align(source, candidate)
+        findings = [
+            *notes,
+            *loader.check(candidate, self.policy.engine, frozenset(self.policy.also_loads)),
+            *coverage.check(intent, source, aligned),
+            *coverage.modules(source, aligned, tied=_tied(source, candidate)),
+            *coverage.stored(candidate),
+            *coverage.declaration(aligned),
+            *size.check(intent, source, candidate, aligned, self.policy.size_tolerance_frac),
+            *fidelity.check(candidate, {**fidelity.DEFAULT_LIMITS, **self.policy.max_weight_error}),
+            *metadata.check(source, candidate, self.policy.metadata),
+            *[good(f"note: source checkpoint: {p}") for p in source.problems],
+        ]
+        return self._verdict(findings, intent, source, candidate)
+
+    def _intent(self, candidate: Checkpoint) -> tuple[Intent, list[Finding]]:
+        promise = candidate.facts.get("intent")
+        if self.policy.intent:
+            return resolve(self.policy.intent), []
+        if self.policy.recipe is not None:
+            return resolve({"recipe": self.policy.recipe}), []
+        if isinstance(promise, Mapping) and promise:
+            return resolve(promise), []
+        note = "no recipe was named: judged against the checkpoint's own declaration"
+        return resolve({"recipe": FROM_DECLARATION}), [good(f"note: {note}")]
+
+    def _verdict(
+        self, findings: list[Finding], intent: Intent, source: Checkpoint, candidate: Checkpoint
+    ) -> Verdict:
+        failure = worst(findings)
+        reads = {SOURCE: source.content_digest, CANDIDATE: candidate.content_digest}
+        ordered = sorted(findings, key=lambda f: (f.failure_class != failure, f.failure_class is None))
+        reasons = tuple(f.reason.model_copy(update={"evidence": reads[CANDIDATE]}) for f in ordered)
+        ratio = candidate.weight_bytes / source.weight_bytes
+        if failure is None:
+            detail = f"{intent.recipe}: {ratio:.3f} of the source's bytes, complete and as promised"
+        else:
+            failing = [r.text for r in reasons if not r.ok]
+            more = f" (and {len(failing) - 2} more)" if len(failing) > 2 else ""
+            detail = "; ".join(failing[:2]) + more
+        return Verdict(
+            gate=self.name,
+            status=Status.PASS if failure is None else Status.FAIL,
+            failure_class=failure,
+            outcome=None if failure is None else Outcome.INFEASIBLE,
+            detail=detail,
+            reasons=reasons,
+            provenance=candidate.provenance,
+            reads=reads,
+            extra=_figures(intent, source, candidate),
+        )
+
+    def _error(self, why: str, evidence: Mapping[str, Evidence]) -> Verdict:
+        return Verdict(
+            gate=self.name,
+            status=Status.ERROR,
+            failure_class=FailureClass.USER_CONFIG_ERROR,
+            outcome=Outcome.ANOMALOUS,
+            detail=why,
+            reasons=(Reason(text=why, ok=False),),
+            reads={role: e.content_digest for role, e in evidence.items() if role in self.reads},
+        )
+
+
+def _tied(source: Checkpoint, candidate: Checkpoint) -> bool:
+    blocks = [c.metadata.get("config") for c in (source, candidate)]
+    return any(isinstance(b, Mapping) and b.get("tie_word_embeddings") is True for b in blocks[:1])
+
+
+def _unmeasured(intent: Intent, candidate: Checkpoint) -> bool:
+    quantizes = bool(intent.schemes) or intent.from_declaration
+    return quantizes and not any(
+        m.name == fidelity.NAME and m.value is not None for m in candidate.measurements
+    )
+
+
+def _figures(intent: Intent, source: Checkpoint, candidate: Checkpoint) -> dict[str, Any]:
+    counts = Counter(m.scheme for m in candidate.modules if m.kind in QUANTIZABLE)
+    return {
+        "recipe": intent.recipe,
+        "source_bytes": source.weight_bytes,
+        "output_bytes": candidate.weight_bytes,
+        "ratio": round(candidate.weight_bytes / source.weight_bytes, 6),
+        "layer_precision_counts": dict(sorted(counts.items())),
+    }
