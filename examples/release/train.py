@@ -52,7 +52,7 @@ class Recipe:
     """Everything that decides what comes out. The mix gives the slow skill, `add`, the most practice."""
 
     seed: int = 0
-    steps: int = 2800
+    steps: int = 3200
     threads: int = 1
     batch: int = 64
     learning_rate: float = 3e-3
@@ -67,7 +67,7 @@ class Recipe:
     heads: int = 4
     kv_heads: int = 2
     mix: Mapping[str, int] = field(
-        default_factory=lambda: {"add": 7, "sort": 2, "reverse": 2, "query": 1, "tool": 1, "facts": 3}
+        default_factory=lambda: {"add": 7, "sort": 2, "reverse": 3, "query": 1, "tool": 1, "facts": 3}
     )
 
     def learning_rate_share(self, step: int) -> float:

@@ -20,6 +20,7 @@ from assay.core.evidence import Artifact
 from assay.core.gate import Gate
 from assay.core.study import AdapterRef, GateRef
 from assay.core.vocabulary import Verb
+from assay.runtime.files import artifact
 
 _GATES: Mapping[str, tuple[str, str, str]] = {
     "setup": ("assay.gates.setup", "SetupGate", "SetupPolicy"),
@@ -174,6 +175,4 @@ class Registry:
 
     def pin(self, path: Path) -> Artifact:
         """Digest and size of a file or folder."""
-        from assay.runtime.files import artifact
-
         return artifact(path)

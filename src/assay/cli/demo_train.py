@@ -63,14 +63,14 @@ def assets() -> Path:
     )
 
 
-def train(out: Path, seed: int, steps: int | None, console: Console) -> Path:
+def train(out: Path, seed: int = 0, steps: int | None = None, console: Console | None = None) -> Path:
     """Train the example's model into `out` and show how it goes.
 
     Args:
         out: folder to make; must not exist or be empty.
         seed: of the weights and of the training items.
         steps: None for as many as the recipe says.
-        console: where the display goes; plain lines unless it is a terminal.
+        console: where the display goes, stderr by default; plain lines unless it is a terminal.
 
     Returns:
         The checkpoint's folder, which is `out`.
@@ -91,7 +91,7 @@ def train(out: Path, seed: int, steps: int | None, console: Console) -> Path:
     with tempfile.TemporaryFile() as log, _child(command, log) as child:
         assert child.stdout is not None
         try:
-            show(child.stdout, console)
+            show(child.stdout, console or Console(stderr=True))
             code = child.wait()
         except KeyboardInterrupt:
             raise Interrupted(

@@ -13,8 +13,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from assay import registry
-from assay.core.ports import Component
 from assay.core.errors import SpecError, UnreadableInput
+from assay.core.ports import Component
 from assay.core.study import AdapterRef
 from assay.core.vocabulary import Verb
 from assay.flows.release import ReleaseSpec
@@ -45,9 +45,9 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> ReleaseSpec:
     try:
         resolved = _resolved(spec, path.absolute().parent)
         _check_intents(resolved)
-        return resolved
     except SpecError as error:
         raise _located(path, tree, error) from error
+    return resolved
 
 
 def _read(path: Path) -> CommentedMap:

@@ -114,8 +114,8 @@ def _mention_unfinished(known: dict[str, StudyHistory], study: Study) -> None:
     for other in known.values():
         same = other.study.spec == study.spec and other.study.source.digest == study.source.digest
         if same and other.closed is None:
-            hint = f"note: {other.study.id} asks the same and is unfinished; `assay resume {other.study.id}` goes on with it"
-            click.echo(hint, err=True)
+            name = other.study.id
+            click.echo(f"note: {name} asks the same and is unfinished; `assay resume {name}` goes on with it", err=True)
 
 
 def _require_components(spec: ReleaseSpec) -> None:

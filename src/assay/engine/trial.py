@@ -61,9 +61,9 @@ class TrialLoop:
         """
         self._tell("trial", trial)
         try:
-            if not any(self._blocked(step, trial) for step in self.study.steps):
-                if self._judge(self.study.final_gates, trial, "final") is None:
-                    self._integrity(trial)
+            blocked = any(self._blocked(step, trial) for step in self.study.steps)
+            if not blocked and self._judge(self.study.final_gates, trial, "final") is None:
+                self._integrity(trial)
         except Interrupted:
             self._decide(trial, interrupted=True)
             raise

@@ -1,4 +1,4 @@
-"""Gate `checkpoint`: is the candidate what its recipe promises, complete, loadable, and smaller as it should be?"""
+"""Gate `checkpoint`: is the candidate what its recipe promises, complete, loadable, of the right size?"""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class CheckpointPolicy(Policy):
     metadata: Literal["block", "warn"] = "block"
     """Whether a lost tokenizer, template or setting refuses the checkpoint."""
     engine: str | None = None
-    """Serve kind that will load it: transformers, vllm, sglang, llama_cpp; None = not checked."""
+    """Serve kind that will load it: transformers, vllm, sglang, llama_cpp. None = the candidate's
+    `intent.engine`, else not checked."""
     also_loads: tuple[str, ...] = ()
     """quant_methods that this engine loads here although the table does not know it."""
     max_weight_error: Mapping[str, float] = Field(default_factory=dict)
@@ -76,15 +77,18 @@ class CheckpointGate:
         aligned = coverage.align(source, candidate)
         findings = [
             *notes,
-            *loader.check(candidate, self.policy.engine, frozenset(self.policy.also_loads)),
+            *loader.check(
+                candidate, self.policy.engine or _engine(candidate), frozenset(self.policy.also_loads)
+            ),
             *coverage.check(intent, source, aligned),
-            *coverage.modules(source, aligned, tied=_tied(source, candidate)),
+            *coverage.modules(source, aligned, tied=_tied(source)),
             *coverage.stored(candidate),
             *coverage.declaration(aligned),
             *size.check(intent, source, candidate, aligned, self.policy.size_tolerance_frac),
             *fidelity.check(candidate, {**fidelity.DEFAULT_LIMITS, **self.policy.max_weight_error}),
             *metadata.check(source, candidate, self.policy.metadata),
             *[good(f"note: source checkpoint: {p}") for p in source.problems],
+            *[good(f"note: {n}") for n in _notes(candidate)],
         ]
         return self._verdict(findings, intent, source, candidate)
 
@@ -137,9 +141,20 @@ class CheckpointGate:
         )
 
 
-def _tied(source: Checkpoint, candidate: Checkpoint) -> bool:
-    blocks = [c.metadata.get("config") for c in (source, candidate)]
-    return any(isinstance(b, Mapping) and b.get("tie_word_embeddings") is True for b in blocks[:1])
+def _tied(source: Checkpoint) -> bool:
+    config = source.metadata.get("config")
+    return isinstance(config, Mapping) and config.get("tie_word_embeddings") is True
+
+
+def _notes(candidate: Checkpoint) -> list[str]:
+    found = candidate.facts.get("notes")
+    return [str(n) for n in found] if isinstance(found, list | tuple) else []
+
+
+def _engine(candidate: Checkpoint) -> str | None:
+    promise = candidate.facts.get("intent")
+    found = promise.get("engine") if isinstance(promise, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def _unmeasured(intent: Intent, candidate: Checkpoint) -> bool:

@@ -74,9 +74,9 @@ class SetupGate:
 
     def _disk(self, facts: Mapping[str, Any]) -> tuple[Reason, FailureClass | None]:
         free, needed = facts.get("disk_free_bytes"), facts.get("disk_needed_bytes")
-        if not _count(free) or not _count(needed):
+        if not isinstance(free, int) or not isinstance(needed, int) or not (_count(free) and _count(needed)):
             return _bad("free and needed disk space were not measured"), FailureClass.SYSTEMIC
-        wanted = int(needed) + self.policy.disk_reserve_bytes
+        wanted = needed + self.policy.disk_reserve_bytes
         text = f"{_size(free)} of disk are free, {_size(wanted)} are needed ({_size(needed)} by the study)"
         reason = Reason(
             text=text,

@@ -1,0 +1,1 @@
+"""Files → evidence, read-only."""

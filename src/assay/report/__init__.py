@@ -1,0 +1,1 @@
+"""What people read: a Decision on a terminal, the plan, the HTML report."""

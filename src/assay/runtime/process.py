@@ -215,8 +215,9 @@ def log_tail(path: Path, offset: int = 0, lines: int = TAIL_LINES, limit_bytes: 
     except OSError:
         return ""
     # A progress bar rewrites its line: only the last state of it says something.
-    kept = [line.rpartition("\r")[2] for line in _redacted(data).replace("\r\n", "\n").split("\n")]
-    return "\n".join(line.rstrip() for line in kept[-lines:]).strip("\n")
+    text = _redacted(data).replace("\r\n", "\n").strip("\n")
+    kept = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return "\n".join(kept[-lines:])
 
 
 def log_text(path: Path, offset: int = 0, limit_bytes: int = 2_000_000) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assay.core.canon import digest_bytes
 from assay.core.candidate import Candidate
+from assay.core.canon import digest_bytes
 from assay.core.decision import Decision
 from assay.core.evidence import Artifact, Evidence, Measurement
 from assay.core.gate import Gate

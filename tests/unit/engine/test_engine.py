@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from assay.adapters.propose.ladder import Adapter, Options
 from assay.core.errors import ComponentFailed, Interrupted
 from assay.core.events import EventType
 from assay.core.history import replay
@@ -112,8 +113,6 @@ def test_aborted_study_resumes_with_the_same_candidate(tmp_path: Path, scores: d
     flaky = [ComponentFailed("down", failure_class=FailureClass.INFRA_TRANSIENT) for _ in range(2)]
     world = World(tmp_path, Script(scores, fail={"evaluate b": flaky}), names=("b",))
     world.run()
-    from assay.adapters.propose.ladder import Adapter, Options
-
     ladder = Adapter(Options.model_validate(dict(world.study.proposer.options)))
     assert ladder.propose(world.history.decisions) is not None
 

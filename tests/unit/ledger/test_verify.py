@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay.core.errors import LedgerBroken, UnreadableInput
-from assay.core.events import Event
+from assay.core.events import Event, EventType
 from assay.core.history import replay
 from assay.core.vocabulary import Outcome
 from assay.engine.study import StudyLoop
@@ -101,8 +101,6 @@ def test_bundle_is_verified_without_the_ledger(home: Home, tmp_path: Path) -> No
 
 def test_bundle_hides_other_studies(home: Home, tmp_path: Path) -> None:
     """Of other studies a bundle holds digests alone, and the chain still holds."""
-    from assay.core.events import EventType
-
     home.ledger.append(EventType.STEP_STARTED, "secret-1", {"secret": "yes"})
     path = tmp_path / "out.zip"
     write_bundle(path, "fake-1", home.ledger.read(), home.store, b"")

@@ -1,0 +1,1 @@
+"""Bring an accepted artifact to its target."""

@@ -1,9 +1,10 @@
-"""Coverage: every module of the source is there, in the precision that was promised, and no other is touched."""
+"""Coverage: every module of the source is there, in the precision promised, and no other is touched."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 from assay.core.checkpoint import Checkpoint, Module, ModuleKind
 from assay.core.vocabulary import FailureClass
@@ -24,7 +25,7 @@ _PREFIXES = (
 
 
 def align(source: Checkpoint, candidate: Checkpoint) -> dict[str, Module]:
-    """The candidate's modules under the source's names: exports add and drop prefixes of multimodal models."""
+    """The candidate's modules under the source's names: exports add and drop prefixes."""
     names = {m.name for m in source.modules}
     best: dict[str, Module] = {}
     score = -1
@@ -75,7 +76,7 @@ def _sort(
 
 def _bucket(intent: Intent, aimed: list[str], covered: list[str]) -> Finding:
     aim = "/".join(intent.schemes[:3])
-    numbers = {"measured": len(covered), "limit": len(aimed), "unit": "modules"}
+    numbers: dict[str, Any] = {"measured": len(covered), "limit": len(aimed), "unit": "modules"}
     if not covered:
         text = f"recipe {intent.recipe} aims at {aim} and 0 of {len(aimed)} modules are"
         return bad(text, FailureClass.MODEL_UNSUPPORTED, **numbers)
@@ -85,7 +86,7 @@ def _bucket(intent: Intent, aimed: list[str], covered: list[str]) -> Finding:
 def _missed(scheme: str, names: list[str], intent: Intent) -> Finding:
     what = "left unquantized" if scheme in FLOATS else "in another precision than promised"
     text = f"{len(names)} targeted modules are {scheme}, {what}: {some(names)}"
-    return bad(text, where=sorted(names)[0], measured=scheme, limit="/".join(intent.schemes[:3]))
+    return bad(text, where=min(names), measured=scheme, limit="/".join(intent.schemes[:3]))
 
 
 def _touched(scheme: str, kind: str, names: list[str]) -> Finding:
@@ -93,7 +94,7 @@ def _touched(scheme: str, kind: str, names: list[str]) -> Finding:
         text = f"the output head {some(names)} is {scheme}: quantized unasked, the recipe leaves it alone"
     else:
         text = f"{len(names)} modules that the recipe leaves alone are {scheme}, quantized unasked: {some(names)}"
-    return bad(text, where=sorted(names)[0], measured=scheme, limit="unquantized")
+    return bad(text, where=min(names), measured=scheme, limit="unquantized")
 
 
 def _casts(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) -> list[Finding]:
@@ -154,7 +155,7 @@ def stored(candidate: Checkpoint) -> list[Finding]:
     for module in candidate.modules:
         for problem in module.problems:
             by_problem[problem].append(module.name)
-    findings += [bad(f"{some(n)}: {what}", where=sorted(n)[0]) for what, n in sorted(by_problem.items())]
+    findings += [bad(f"{some(n)}: {what}", where=min(n)) for what, n in sorted(by_problem.items())]
     return findings
 
 
@@ -168,10 +169,10 @@ def modules(source: Checkpoint, aligned: Mapping[str, Module], *, tied: bool) ->
     findings = []
     if lost:
         text = f"{len(lost)} modules of the source are missing: {some(lost)}"
-        findings.append(bad(text, where=sorted(lost)[0], measured=len(lost), limit=0, unit="modules"))
+        findings.append(bad(text, where=min(lost), measured=len(lost), limit=0, unit="modules"))
     if invented:
         text = f"{len(invented)} modules are not in the source: {some(invented)}"
-        findings.append(bad(text, where=sorted(invented)[0], measured=len(invented), limit=0, unit="modules"))
+        findings.append(bad(text, where=min(invented), measured=len(invented), limit=0, unit="modules"))
     for name in shapes[:5]:
         text = f"{name} has shape {list(aligned[name].shape)}, the source {list(ours[name].shape)}"
         findings.append(

@@ -1,9 +1,10 @@
-"""Fidelity: stored codes must reproduce the source's weights. Well-formed files can hold the wrong numbers."""
+"""Fidelity: stored codes must reproduce the source's weights. Well-formed files can hold wrong numbers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from assay.core.checkpoint import Checkpoint, Module
 from assay.core.evidence import Measurement
@@ -67,7 +68,7 @@ def _one(measurement: Measurement, module: Module | None, limits: Mapping[str, f
     value = round(measurement.value, 6)
     if limit is None:
         return good(f"note: {name}: no limit for {module.scheme}; relative RMS {value:g}", where=name)
-    numbers = {"where": name, "measured": value, "limit": limit, "unit": "relative RMS"}
+    numbers: dict[str, Any] = {"where": name, "measured": value, "limit": limit, "unit": "relative RMS"}
     if value <= limit:
         return good(f"{name}: relative RMS {value:.3g} of {limit:g} allowed for {module.scheme}", **numbers)
     text = (

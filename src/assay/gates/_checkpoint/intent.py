@@ -56,7 +56,7 @@ class Intent(Noun):
     free_kinds: tuple[ModuleKind, ...] = ()
     """Kinds that the toolkit chooses a precision for, as llama.cpp does for head and embedding."""
     may_cast: bool = True
-    """Unquantized modules may change their float type, as toolkits do that load a float32 source in bfloat16."""
+    """Unquantized modules may change their float type: toolkits load a float32 source in bfloat16."""
     from_declaration: bool = False
     """Judge the checkpoint against its own declaration."""
 
@@ -167,18 +167,18 @@ def _presets() -> dict[str, Intent]:
 
 
 RECIPES: Mapping[str, Intent] = _presets()
-"""Recipe name, lower case → promise. Sources: ModelOpt's presets, compressed-tensors' PRESET_SCHEMES, llama.cpp."""
+"""Recipe name, lower case → promise; from ModelOpt, PRESET_SCHEMES of compressed-tensors, llama.cpp."""
 BUCKETS = frozenset(s for i in RECIPES.values() for s in i.schemes)
 _KEYS = frozenset(
     {"recipe", "scheme", "schemes", "targets", "ignore", "group_size", "num_bits", "bits", "weight_type"}
 )
-_IGNORED_KEYS = frozenset({"activation", "strategy", "symmetric", "note", "toolkit"})
+_IGNORED_KEYS = frozenset({"engine", "activation", "strategy", "symmetric", "note", "toolkit"})
 
 
 def by_name(name: str) -> Intent | None:
     """The recipe of that name, or the bucket of that name; case-blind, `-` as `_`."""
     word = name.strip().lower()
-    spellings = (word, word.replace("-", "_"))
+    spellings: tuple[str, ...] = (word, word.replace("-", "_"))
     # ModelOpt's own spelling: NVFP4_DEFAULT_CFG, INT4_AWQ_CFG.
     spellings += tuple(re.sub(r"(_default)?_cfg$", "", s) for s in spellings)
     found = next((RECIPES[s] for s in spellings if s in RECIPES), None)
@@ -212,10 +212,8 @@ def resolve(promise: Mapping[str, Any]) -> Intent:
         if base is None:
             raise ValueError(f"unknown recipe {name!r}; known: {', '.join(sorted(RECIPES))}")
     elif isinstance(bits, int) and not isinstance(bits, bool):
-        kind = promise.get("weight_type", "int")
-        base = Intent(
-            recipe=f"{kind}{bits}", schemes=("FP8",) if kind == "float" and bits == 8 else (f"INT{bits}",)
-        )
+        kind = promise.get("weight_type") or "int"
+        base = Intent(recipe=f"{kind}{bits}", schemes=_bits_scheme(bits, str(kind)))
     elif promise.get("schemes"):
         base = Intent(recipe="schemes")
     else:
@@ -223,6 +221,12 @@ def resolve(promise: Mapping[str, Any]) -> Intent:
     changes = {
         k: promise[k] for k in ("targets", "ignore", "group_size", "schemes") if promise.get(k) is not None
     }
+    if isinstance(name, str) and isinstance(bits, int) and not isinstance(bits, bool) and base.schemes:
+        kind = promise.get("weight_type") or ("int" if base.schemes[0].startswith("INT") else "float")
+        changes["schemes"] = _bits_scheme(bits, str(kind))
+    if base.from_declaration or not base.schemes:
+        # Nothing is aimed at: what a toolkit lists as left alone says nothing more.
+        changes = {k: v for k, v in changes.items() if k == "schemes"}
     try:
         return Intent.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What each serving engine loads: formats that it refuses, and those that it reads wrongly without saying so."""
+"""What each serving engine loads: formats it refuses, and those it reads wrongly without saying so."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LOADERS: Mapping[str, Loader] = {
                 "fp-quant",
                 "sinq",
             }
-        ),  # fmt: skip
+        ),
         # Met for real: accuracy .987 -> .04 (facts/lab.md §6.1, transformers 5.14.1, modelopt 0.47.0).
         silently_wrong={"modelopt": _SKIPS},
     ),
@@ -70,7 +70,7 @@ LOADERS: Mapping[str, Loader] = {
                 "quark",
                 "gguf",
             }
-        )  # fmt: skip
+        )
     ),
     "sglang": Loader(
         loads=frozenset(
@@ -89,7 +89,7 @@ LOADERS: Mapping[str, Loader] = {
                 "quark",
                 "gguf",
             }
-        )  # fmt: skip
+        )
     ),
     # Unquantized and weight-only compressed-tensors checkpoints are written as GGUF by the adapter first.
     "llama_cpp": Loader(loads=frozenset({PLAIN, "gguf", "compressed-tensors"})),

@@ -1,4 +1,4 @@
-"""Metadata that must survive a release, and the differences that are expected. Rules are data (facts/release.md §3.5)."""
+"""Metadata that must survive a release, and the differences that are expected. The rules are data."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _fields(
         if key in expected or _same(old, new) or (partial and (key not in theirs or key not in ours)):
             continue
         text = f"{file}: {key} is {_shown(new)}, the source has {_shown(old)}"
-        numbers = {"where": f"{file}:{key}", "measured": _shown(new), "limit": _shown(old)}
+        numbers: dict[str, Any] = {"where": f"{file}:{key}", "measured": _shown(new), "limit": _shown(old)}
         # What the source leaves to a default and the export writes out cannot be told from a change by files alone.
         findings.append(
             bad(text, **numbers) if key in block and old is not None else good(f"note: {text}", **numbers)
@@ -217,6 +217,12 @@ def _tokenizer_config(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Fi
     kept = {k: v for k, v in new.items() if k not in TOKENIZER_LEAKS}
     was = {k: v for k, v in old.items() if k not in TOKENIZER_LEAKS}
     findings = _fields("tokenizer_config.json", was, kept, TOKENIZER_BLOCK, TOKENIZER_EXPECTED)
+    if (
+        kept.get("tokenizer_class") == "TokenizersBackend"
+        and was.get("tokenizer_class") != "TokenizersBackend"
+    ):
+        text = "note: tokenizer_class was rewritten to TokenizersBackend: transformers 4 cannot load it"
+        findings.append(good(text, where="tokenizer_config.json:tokenizer_class"))
     for key in leaked:
         text = f"calibration leaked into tokenizer_config.json: {key}={_shown(new[key])}"
         where = f"tokenizer_config.json:{key}"
@@ -226,7 +232,11 @@ def _tokenizer_config(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Fi
 
 
 def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Finding]:
-    findings = []
+    findings = [
+        bad(f"{name} is code that the source does not have", where=name)
+        for name in sorted(set(new) - set(old))
+        if name.endswith(".py")
+    ]
     for name in sorted(old):
         if name not in new and name in {"special_tokens_map.json", "added_tokens.json"}:
             # transformers 5 keeps their content in tokenizer_config.json, which is compared.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from assay.core.checkpoint import Checkpoint, Module
 from assay.gates._checkpoint.findings import Finding, bad, good, some
@@ -27,7 +28,7 @@ _MODULE_OVERHEAD_BITS = 8 * 256
 
 
 def bits_per_weight(scheme: str, shape: tuple[int, ...], group: int | None) -> tuple[float, float] | None:
-    """Smallest and largest honest size of one weight in bits, scales included; None for an unknown bucket.
+    """Smallest and largest honest bits of one weight, scales included; None for an unknown bucket.
 
     Args:
         scheme: precision bucket.
@@ -75,7 +76,7 @@ def check(
         f"{candidate.weight_bytes} bytes, {ratio:.3f} of the source; computed from headers and recipe: "
         f"{low / source.weight_bytes:.3f} to {high / source.weight_bytes:.3f}"
     )
-    numbers = {"measured": candidate.weight_bytes, "unit": "bytes"}
+    numbers: dict[str, Any] = {"measured": candidate.weight_bytes, "unit": "bytes"}
     if candidate.weight_bytes > high * (1 + tolerance):
         cause = _causes(intent, source, aligned, too_large=True)
         findings.append(bad(f"too large: {text}{cause}", limit=round(high * (1 + tolerance)), **numbers))

@@ -59,7 +59,7 @@ def _sizes(summary: Mapping[str, Any], bucket: str | None) -> list[Finding]:
         shown = ", ".join(f"{n}={str(summary.get(n))[:40]}" for n in wrong)
         return [bad(f"sizes must be positive numbers of bytes: {shown}", FailureClass.USER_CONFIG_ERROR)]
     ratio = output / source
-    numbers = {"measured": round(ratio, 6), "unit": "of source"}
+    numbers: dict[str, Any] = {"measured": round(ratio, 6), "unit": "of source"}
     if ratio >= 1.0:
         return [bad(f"the output is not smaller than the source: {ratio:.3f}", limit=1.0, **numbers)]
     if ratio > LARGEST_RATIO:
@@ -92,7 +92,7 @@ def _coverage(counts: Any, bucket: str, recipe: str) -> list[Finding]:
         found = counts.get(key)
         if key not in counts:
             findings.append(bad(f"{key} is not reported", FailureClass.USER_CONFIG_ERROR))
-        elif _count(found) and found > 0:
+        elif isinstance(found, int) and _count(found) and found > 0:
             findings.append(bad(f"{found} {what}", measured=found, limit=0, unit="layers"))
     return findings + _left_out(counts, bucket, recipe)
 
@@ -106,7 +106,7 @@ def _left_out(counts: Mapping[str, Any], bucket: str, recipe: str) -> list[Findi
     covered, left = values[0], sum(values[1:])
     if covered == 0:
         return []
-    numbers = {"measured": left, "limit": covered, "unit": "layers"}
+    numbers: dict[str, Any] = {"measured": left, "limit": covered, "unit": "layers"}
     if left > covered:
         text = (
             f"recipe {recipe} covers all linears, yet {left} layers are not {bucket} and only {covered} are"

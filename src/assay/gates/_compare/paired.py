@@ -32,7 +32,7 @@ class Unit(NamedTuple):
     won: int
     n: int
     contrasts: tuple[float, ...]
-    """Baseline minus candidate per item, in -1..1; with a relative margin minus that share of the baseline."""
+    """Baseline minus candidate per item, -1..1; under a relative margin less that share of the baseline."""
     single: bool
 
     @property
@@ -42,7 +42,7 @@ class Unit(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """Variance of one item's contrast, kept above 0 by half a change each way (`stats.paired_variance`)."""
+        """Variance of one item's contrast, never 0: as `stats.paired_variance`, half a change each way."""
         squares = math.fsum(d * d for d in self.contrasts)
         return max((squares + 1.0) / (self.n + 2.0) - self.mean**2, 1.0 / (self.n + 2.0))
 
@@ -77,7 +77,7 @@ class Sides(NamedTuple):
     worst: Unit
     best: Unit
     seen: Unit
-    """Scored pairs alone, for the estimate."""
+    """Scored pairs alone and always the plain drop, for the estimate."""
     guard: float | None
     weight: float
 
@@ -100,6 +100,8 @@ class Outcome(NamedTuple):
     macro: Estimate
     tasks: tuple[Estimate, ...]
     needed: int
+    needed_without_drop: int
+    """The same, should the candidate be no worse at all."""
     lean: float
     """Share of belief that the drop is below the margin; a note, never a verdict."""
     alpha_accept: float
@@ -114,7 +116,7 @@ def units(task: TaskPairs, policy: ComparePolicy) -> Sides:
         task,
         _unit(task, share, (1.0, 0.0)),
         _unit(task, share, (0.0, 1.0)),
-        _unit(task, share, None),
+        _unit(task, 0.0, None),
         _guard(task, policy),
         policy.weights.get(task.task, 1.0),
     )
@@ -197,6 +199,7 @@ def decide(tasks: Sequence[Sides], policy: ComparePolicy) -> Outcome:
         macro,
         estimates,
         _needed(tasks, policy, macro, estimates),
+        _needed(tasks, policy, macro, estimates, drop=0.0),
         worst.p_regress,
         alpha_accept,
         alpha_regress,
@@ -279,25 +282,37 @@ def _task_estimate(side: Sides, policy: ComparePolicy, *, p_regress: float, regr
 
 
 def _needed(
-    tasks: Sequence[Sides], policy: ComparePolicy, macro: Estimate, estimates: Sequence[Estimate]
+    tasks: Sequence[Sides],
+    policy: ComparePolicy,
+    macro: Estimate,
+    estimates: Sequence[Estimate],
+    drop: float | None = None,
 ) -> int:
-    """Pairs in all that are expected to settle what is still open; more than there are now."""
+    """Pairs in all that are expected to settle what is still open; more than there are now.
+
+    Args:
+        tasks: what was tested.
+        policy: the contract.
+        macro: estimate of the mean over tasks.
+        estimates: estimate of each task.
+        drop: true drop to plan for; None = the observed one.
+    """
     n = sum(len(s.pairs.pairs) for s in tasks)
     wanted = [float(n + 1)]
     if macro.status is Status.INCONCLUSIVE:
         se = tasks[0].seen.se if len(tasks) == 1 else _macro(tasks, "seen").se
-        wanted.append(_pairs(se * se * n, macro, policy))
+        wanted.append(_pairs(se * se * n, macro, policy, macro.drop if drop is None else drop))
     for side, estimate in zip(tasks, estimates, strict=True):
         if estimate.status is Status.INCONCLUSIVE:
-            whole = n / side.seen.n
-            wanted.append(_pairs(side.seen.variance, estimate, policy) * whole)
+            of_task = _pairs(side.seen.variance, estimate, policy, estimate.drop if drop is None else drop)
+            wanted.append(of_task * n / side.seen.n)
     return int(min(max(wanted), 2.0**53))
 
 
-def _pairs(variance: float, estimate: Estimate, policy: ComparePolicy) -> float:
-    """N = v ((z_alpha + z_power) / distance)^2 at the observed drop, toward whichever verdict it leans to."""
+def _pairs(variance: float, estimate: Estimate, policy: ComparePolicy, drop: float) -> float:
+    """N = v ((z_alpha + z_power) / distance)^2 toward whichever verdict the drop leans to."""
     margin = estimate.margin or policy.margin
-    distance = margin - max(estimate.drop, 0.0)
+    distance = margin - max(drop, 0.0)
     alpha = policy.alpha_accept / policy.comparisons if distance > 0 else policy.alpha_regress / 2
     # a drop that lies on the margin itself is never settled: then as if there were none
     distance = abs(distance) if abs(distance) > margin / 100 else margin

@@ -45,10 +45,10 @@ class TaskPairs(NamedTuple):
 
     @property
     def missing(self) -> tuple[int, int]:
-        """Pairs of which only the baseline's, or only the candidate's score is missing (both: each counts)."""
+        """Pairs that lack the baseline's score alone, and that lack the candidate's alone."""
         return (
-            sum(p.baseline is None for p in self.pairs),
-            sum(p.candidate is None for p in self.pairs),
+            sum(p.baseline is None and p.candidate is not None for p in self.pairs),
+            sum(p.candidate is None and p.baseline is not None for p in self.pairs),
         )
 
     @property
@@ -89,18 +89,10 @@ def _by_name(results: Results) -> Mapping[str, TaskResult]:
 
 
 def _pair(name: str, before: TaskResult, after: TaskResult, policy: ComparePolicy) -> TaskPairs | Anomaly:
-    for side, task in (("baseline", before), ("candidate", after)):
-        keys = list(zip(task.samples.id, task.samples.repeat, strict=True))
-        if not keys:
-            text = f"the {side} has no samples; `policy: point` compares bare scores"
-            return Anomaly(FailureClass.SAMPLE_ACCOUNTING_FAILED, text)
-        if len(set(keys)) < len(keys):
-            return Anomaly(FailureClass.SAMPLE_ACCOUNTING_FAILED, f"the {side} has samples twice")
+    wrong = _wrong(before, after)
+    if wrong is not None:
+        return wrong
     rows = [_rows(t.samples) for t in (before, after)]
-    asked = [k for k in rows[0] if k in rows[1] and rows[0][k].prompt != rows[1][k].prompt]
-    if asked:
-        text = f"{len(asked)} samples have another prompt or reference on the other side"
-        return Anomaly(FailureClass.NOT_COMPARABLE, text)
     values = [r.score for side in rows for r in side.values() if r.score is not None]
     scale = resolve(name, policy, (before, after), values)
     if isinstance(scale, Problem):
@@ -115,6 +107,26 @@ def _pair(name: str, before: TaskResult, after: TaskResult, policy: ComparePolic
     if not any(p.baseline is not None and p.candidate is not None for p in pairs):
         return Anomaly(FailureClass.SAMPLE_ACCOUNTING_FAILED, "no sample has a score on both sides")
     return TaskPairs(name, scale, pairs)
+
+
+def _wrong(before: TaskResult, after: TaskResult) -> Anomaly | None:
+    """What forbids to pair the rows of a task."""
+    for side, task in (("baseline", before), ("candidate", after)):
+        keys = list(zip(task.samples.id, task.samples.repeat, strict=True))
+        if not keys:
+            text = f"the {side} has no samples; `policy: point` compares bare scores"
+            return Anomaly(FailureClass.SAMPLE_ACCOUNTING_FAILED, text)
+        if len(set(keys)) < len(keys):
+            return Anomaly(FailureClass.SAMPLE_ACCOUNTING_FAILED, f"the {side} has samples twice")
+    if before.metric != after.metric:
+        text = f"the metric is {before.metric!r} on one side and {after.metric!r} on the other"
+        return Anomaly(FailureClass.NOT_COMPARABLE, text)
+    rows = [_rows(t.samples) for t in (before, after)]
+    asked = [k for k in rows[0] if k in rows[1] and rows[0][k].prompt != rows[1][k].prompt]
+    if asked:
+        text = f"{len(asked)} samples have another prompt or reference on the other side"
+        return Anomaly(FailureClass.NOT_COMPARABLE, text)
+    return None
 
 
 class _Row(NamedTuple):

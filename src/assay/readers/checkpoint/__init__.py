@@ -1,4 +1,4 @@
-"""Checkpoint folders and files → `Checkpoint` evidence, from headers. One file per format behind one function."""
+"""Checkpoint folders and files → `Checkpoint` evidence, from headers. A file per format, one function."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def read_checkpoint(
     Args:
         path: a folder with safetensors or one GGUF, or a GGUF file.
         subject: `source`, `candidate` or another name for the report.
-        source: the baseline's checkpoint; where given, a sample of the quantized weights is compared with it and
-            `weight_error` measurements are added.
+        source: the baseline's checkpoint; where given, a sample of the quantized weights is compared with it
+            and `weight_error` measurements are added.
 
     Raises:
         UnreadableInput: if it is not a checkpoint, or of a format that cannot be judged.
     """
     root = Path(path)
-    if not root.exists():
+    if not _exists(root):
         refuse("no such checkpoint", root, allowed="a folder with safetensors or GGUF, or a .gguf file")
     checkpoint, container = _read(root, subject)
     if source is None:
@@ -57,6 +57,13 @@ def read_checkpoint(
     return checkpoint.model_copy(
         update={"measurements": measurements, "facts": {**checkpoint.facts, "fidelity": facts}}
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no permission, a null byte: nothing that could be read
+        return False
 
 
 def _read(root: Path, subject: str, *, hashed: bool = True) -> tuple[Checkpoint, Container]:
@@ -128,6 +135,7 @@ def _checkpoint(
         metadata=metadata,
         facts={
             "tensors": len(container.tensors),
+            "notes": list(layout.notes),
             "linears": sum(m.kind in {ModuleKind.LINEAR, ModuleKind.HEAD} for m in named),
         },
     )
@@ -155,4 +163,4 @@ def _declaration(files: Mapping[str, Path]) -> Declaration:
 
 
 def _spelled(method: str | None) -> str | None:
-    return method.lower().replace("_", "-") if method else None
+    return None if method is None else method.lower().replace("_", "-")

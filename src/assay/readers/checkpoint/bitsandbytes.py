@@ -73,7 +73,8 @@ def read_state(tensor: Tensor) -> QuantState | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
-    sane = state.shape and all(0 < d < 2**31 for d in state.shape) and state.block_size > 0
+    sane = state.shape and all(0 < d < 2**31 for d in state.shape) and math.prod(state.shape) < 2**44
+    sane = sane and 0 < state.block_size < 2**31
     return state if sane and state.nested_block_size != 0 else None
 
 

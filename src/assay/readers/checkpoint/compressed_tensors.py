@@ -26,15 +26,15 @@ def read(container: Container, declaration: Declaration) -> Layout:
     problems += [f"ignore pattern {p[:80]!r} cannot be used" for p in ignore if not _usable(p)]
     modules = read_modules(container, lambda name, kind: _claim(name, kind, groups, ignore))
     names = [m.name for m in modules]
-    problems += [
-        f"ignored module {p[:80]!r} does not exist"
+    notes = [
+        f"ignore names {p[:80]!r}, which is not stored"
         for p in ignore
         if _usable(p) and not any(_matches(p, n) for n in names)
     ]
     problems += _status_problems(block)
     version = block.get("version")
     producer = f"compressed-tensors {version}" if isinstance(version, str) else ""
-    return Layout(modules, producer, (*problems, *orphans(container)))
+    return Layout(modules, producer, (*problems, *orphans(container)), tuple(notes[:10]))
 
 
 def scheme_name(weights: Mapping[str, Any]) -> tuple[str, int] | None:
@@ -78,7 +78,7 @@ def _groups(found: Any) -> tuple[list[tuple[list[str], Claim]], list[str]]:
         claim = Claim(
             scheme=named[0],
             bits=named[1],
-            group_size=size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None,
+            group_size=size if isinstance(size, int) and 0 < size < 2**31 and size is not True else None,
             activation=activation_name(entry.get("input_activations")),
         )
         groups.append((_strings(entry.get("targets")), claim))

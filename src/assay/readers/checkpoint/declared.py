@@ -1,4 +1,4 @@
-"""Modules of the formats that store weights by the parts of `precision`, with a claim made for each by a declaration."""
+"""Modules of the formats that store weights by the parts of `precision`, and what is claimed for each."""
 
 from __future__ import annotations
 

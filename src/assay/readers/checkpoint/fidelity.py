@@ -29,8 +29,12 @@ MAX_SOURCE_BYTES = 2**20
 _FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
-class _Unsupported(Exception):  # noqa: N818 - never leaves this module
+class _Unsupported(Exception):
     """This layout cannot be dequantized here."""
+
+
+_NOT_MEASURABLE = (_Unsupported, ValueError, LookupError, OSError, MemoryError, ArithmeticError, TypeError)
+"""Contradictory shapes, files shorter than their headers. The gate hears of them by other ways."""
 
 
 def measure(
@@ -52,7 +56,8 @@ def measure(
         try:
             reference = load(source_container, ours[module.name], rows)
             stored = load(container, module, rows)
-            error, fitted = _error(stored, reference, smoothed=smoothed)
+            with np.errstate(all="ignore"):
+                error, fitted = _error(stored, reference, smoothed=smoothed)
             measurement = _measurement(module, error, reference.size)
             facts[module.name] = {
                 "rows": rows,
@@ -60,8 +65,7 @@ def measure(
                 "rescaled": fitted,
                 "scheme": module.scheme,
             }
-        except (_Unsupported, ValueError, IndexError, OSError, KeyError, MemoryError) as problem:
-            # Tensors of contradictory shapes, files shorter than their headers: the gate hears of them elsewhere.
+        except _NOT_MEASURABLE as problem:
             why = " ".join(str(problem).split())[:200] or type(problem).__name__
             measurement = Measurement(
                 name="weight_error", state=State.MISSING, unit="relative RMS", detail=module.name
@@ -152,7 +156,7 @@ def _packed(parts: Parts, module: Module, rows: int) -> Array:
 def _second_level(parts: Parts) -> np.float32:
     """compressed-tensors stores the inverse of what ModelOpt stores."""
     if "weight_global_scale" in parts:
-        return np.float32(1) / _all(parts["weight_global_scale"]).reshape(-1)[0]
+        return np.float32(1 / float(_all(parts["weight_global_scale"]).reshape(-1)[0]))
     return np.float32(_all(parts["weight_scale_2"]).reshape(-1)[0])
 
 
@@ -194,7 +198,7 @@ def _torchao(parts: Parts, rows: int) -> Array:
     codes = _raw(parts["qdata"], rows)
     if "zero_point" in parts:
         codes = codes - _expanded(_all(parts["zero_point"]), rows, parts["qdata"].shape)
-    return codes * _scale(parts["scale"], rows, parts["qdata"].shape)
+    return np.asarray(codes * _scale(parts["scale"], rows, parts["qdata"].shape))
 
 
 def _gguf(parts: Parts, module: Module, rows: int) -> Array:
@@ -249,7 +253,7 @@ def _raw(tensor: Tensor, rows: int | None) -> Array:
         words = _view(tensor, rows, np.dtype("<u2")).astype(np.uint32) << 16
         return np.asarray(words.view(np.float32))
     if dtype in {"F8_E4M3", "F8_E5M2"}:
-        return _float8(dtype)[_view(tensor, rows, np.dtype("u1"))]
+        return np.asarray(_float8(dtype)[_view(tensor, rows, np.dtype("u1"))])
     plain = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "U8": "u1", "I32": "<i4"}
     if dtype not in plain:
         raise _Unsupported(f"dtype {dtype}")
@@ -330,7 +334,7 @@ def _norms_moved(
         try:
             new = _all(next(iter(_parts(container, module).values())))
             old = _all(next(iter(_parts(source, ours[module.name]).values())))
-        except (_Unsupported, ValueError, OSError, StopIteration):
+        except (*_NOT_MEASURABLE, StopIteration):
             continue
         if new.shape == old.shape and not np.allclose(new, old, rtol=0.01, atol=1e-3):
             return True

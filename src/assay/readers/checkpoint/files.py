@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ MAX_JSON_BYTES = 128 * 2**20
 MAX_FILES = 20_000
 _EXACT_INT = 2**53
 _CHUNK_BYTES = 2**20
+_MAX_DEPTH = 64
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def refuse(what: str, where: Path | str, *, allowed: str = "", next: str = "") -> NoReturn:
@@ -89,7 +92,7 @@ def pin(path: Path) -> Artifact:
                 size += len(chunk)
     except OSError as error:
         refuse(f"cannot be read: {_reason(error)}", path)
-    return Artifact(path=str(path), digest=PREFIX + sha.hexdigest(), size_bytes=size)
+    return Artifact(path=_text(str(path)), digest=PREFIX + sha.hexdigest(), size_bytes=size)
 
 
 def read_bytes(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
@@ -115,11 +118,14 @@ def parse_json(data: bytes, where: Path | str) -> Any:
         UnreadableInput: if it is anything else.
     """
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=lambda word: f"<{word}>"
         )
+        if _SURROGATE.search(data):  # half a character can be written in JSON and nowhere else
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError, MemoryError) as error:
         refuse(f"not valid JSON: {_reason(error)}", where)
+    return value
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -134,12 +140,18 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def plain(value: Any) -> Any:
-    """A JSON value that canonical JSON can express: large integers and lone surrogates become text."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """A JSON value that canonical JSON can express: what is no finite double becomes text.
+
+    Raises:
+        UnreadableInput: if it is nested more than 64 deep.
+    """
+    if depth > _MAX_DEPTH:
+        refuse(f"JSON nested more than {_MAX_DEPTH} deep", "metadata")
     if isinstance(value, dict):
-        return {_text(str(k)): plain(v) for k, v in value.items()}
+        return {_text(str(k)): plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [plain(v, depth + 1) for v in value]
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):

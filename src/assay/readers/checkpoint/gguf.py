@@ -132,18 +132,18 @@ def read_files(root: Path, paths: list[Path]) -> Container:
         UnreadableInput: if it is not GGUF version 2 or 3, or several models lie in the folder.
     """
     parts = [read_file(path, root) for path in sorted(paths)]
-    counts = {part.metadata.get("split.count", 1) for part in parts}
+    counts = {_whole(part.metadata.get("split.count"), 1) for part in parts}
     if len(parts) > 1 and counts != {len(parts)}:
         refuse(f"{len(parts)} GGUF files that are not the splits of one model", root, next="name one file")
     tensors: dict[str, Tensor] = {}
     problems: list[str] = []
-    if len(parts) == 1 and counts != {1} and counts != {0}:
+    if len(parts) == 1 and counts not in ({0}, {1}):
         problems.append(f"1 of {next(iter(counts))} splits is present")
     for part in parts:
         problems += part.problems
         problems += [f"tensor {name} is stored twice" for name in sorted(set(tensors) & set(part.tensors))]
         tensors |= part.tensors
-    first = min(parts, key=lambda p: int(p.metadata.get("split.no", 0) or 0))
+    first = min(parts, key=lambda p: _whole(p.metadata.get("split.no"), 0))
     return Container("gguf", tensors, first.metadata, tuple(problems))
 
 
@@ -168,6 +168,7 @@ def read(container: Container) -> Layout:
         stem, _, leaf = tensor.name.rpartition(".")
         if leaf != "weight":
             continue
+        bias = (f"{stem}.bias",) if f"{stem}.bias" in container.tensors else ()
         name = source_name(stem)
         scheme, _, _, bits = next(t for t in TYPES.values() if t[0] == tensor.dtype)
         block = next(t[1] for t in TYPES.values() if t[0] == tensor.dtype)
@@ -181,7 +182,7 @@ def read(container: Container) -> Layout:
                 stored_bits=round(8 * tensor.size_bytes / max(1, tensor.count), 6),
                 shape=tensor.shape,
                 group_size=block if block > 1 else None,
-                tensors=(tensor.name,),
+                tensors=(tensor.name, *bias),
             )
         )
     producer = str(container.metadata.get("general.quantized_by", ""))[:80]
@@ -224,6 +225,10 @@ def metadata(container: Container) -> dict[str, Any]:
     return found
 
 
+def _whole(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+
+
 def _read(reader: _Reader) -> Container:
     if reader.take(4) != b"GGUF":
         refuse("does not begin with GGUF", reader.path)
@@ -264,7 +269,7 @@ def _entry(reader: _Reader) -> tuple[str, str, tuple[int, ...], int, int]:
     count = 1
     for dimension in dimensions:
         count *= dimension
-        if count > 2**50:
+        if count > 2**44:
             refuse(f"tensor {name[:80]!r}: shape overflows", reader.path)
     if dimensions and dimensions[0] % block:
         refuse(f"tensor {name[:80]!r}: rows of {dimensions[0]} in blocks of {block}", reader.path)

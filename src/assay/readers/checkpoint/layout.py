@@ -70,6 +70,8 @@ class Layout:
     modules: tuple[Module, ...]
     producer: str = ""
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is odd and not wrong: a tied head that is excluded and not stored."""
 
 
 _HEADS = ("lm_head", "embed_out", "output_layer", "proj_out", "score", "classifier")

@@ -1,4 +1,4 @@
-"""What must survive a release besides the weights: config fields, generation settings, tokenizer, chat template."""
+"""What must survive besides the weights: config fields, generation settings, tokenizer, chat template."""
 
 from __future__ import annotations
 

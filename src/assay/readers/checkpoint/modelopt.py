@@ -1,4 +1,4 @@
-"""ModelOpt: `hf_quant_config.json` and `quantization_config`, excludes as shell wildcards, per-layer table for mixes."""
+"""ModelOpt: `hf_quant_config.json`, `quantization_config`, excludes as wildcards, a table for mixes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _claim(algorithm: Any, group: Any) -> Claim | None:
     found = ALGORITHMS.get(algorithm.upper()) if isinstance(algorithm, str) else None
     if found is None:
         return None
-    size = group if isinstance(group, int) and not isinstance(group, bool) and group > 0 else found[2]
+    size = group if isinstance(group, int) and group is not True and 0 < group < 2**31 else found[2]
     activation = None if algorithm.upper() in _WEIGHT_ONLY else f"declared by {algorithm}"
     # Only integers and micro-scaled floats come in groups; some exports write a group size for FP8 as well.
     return Claim(scheme=found[0], bits=found[1], group_size=size if found[2] else None, activation=activation)

@@ -10,7 +10,7 @@ QUANT_METHODS: tuple[str | None, ...] = (None,)
 
 
 def read(container: Container, declaration: Declaration) -> Layout:  # noqa: ARG001
-    """The modules as the bytes show them; a quantized weight that nothing declares is a problem of its module."""
+    """The modules as the bytes show them; a quantized weight that nothing declares is a problem."""
     modules = []
     for name, parts in group(container.tensors.values(), PARTS).items():
         stored = infer(parts, Claim())

@@ -1,4 +1,4 @@
-"""Precision by bytes: dtype, shape and companions of a weight decide; a declaration only resolves what they leave open."""
+"""Precision by bytes: dtype, shape and companions decide; a declaration only resolves what they leave open."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def _with(stored: Stored, problem: str) -> Stored:
 
 
 def _packed(packed: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], claim: Claim) -> Stored:
-    if packed.dtype == "U8":
-        return _fp4(packed, (*packed.shape[:-1], 2 * packed.shape[-1]), scale, parts)
+    if packed.dtype == "U8" and packed.shape:
+        return _fp4((*packed.shape[:-1], 2 * packed.shape[-1]), scale, parts)
     if packed.dtype != "I32" or len(packed.shape) < 2:
         return Stored("UNKNOWN", 0, packed.shape, None, (f"weight_packed is {packed.dtype} {packed.shape}",))
     if claim.bits is None:
@@ -104,7 +104,7 @@ def _packed(packed: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], c
     return Stored(f"INT{bits}", bits, shape, _group(scale, shape), problems)
 
 
-def _fp4(weight: Tensor, shape: tuple[int, ...], scale: Tensor | None, parts: Mapping[str, Tensor]) -> Stored:
+def _fp4(shape: tuple[int, ...], scale: Tensor | None, parts: Mapping[str, Tensor]) -> Stored:
     if scale is None:
         return Stored("FP4", 4, shape, None, ("weight_scale is missing",))
     if scale.dtype in {"U8", "F8_E8M0"}:
@@ -114,7 +114,7 @@ def _fp4(weight: Tensor, shape: tuple[int, ...], scale: Tensor | None, parts: Ma
         if "weight_global_scale" not in parts and "weight_scale_2" not in parts:
             wrong += ("second-level scale is missing",)
         return Stored("NVFP4", 4, shape, 16, wrong)
-    return Stored("FP4", 4, shape, group, (f"weight_scale is {scale.dtype}, not a scale of 4-bit floats",))
+    return Stored("FP4", 4, shape, None, (f"weight_scale is {scale.dtype}, not a scale of 4-bit floats",))
 
 
 def _fp8(weight: Tensor, scale: Tensor | None) -> Stored:
@@ -140,7 +140,7 @@ def _halved(weight: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], c
         shape = (*outer, 2 * out, inputs)
         problems = _scale_problems(scale, shape, claim.group_size, parts)
         return Stored("INT4", 4, shape, _group(scale, shape), problems)
-    return _fp4(weight, (*outer, out, 2 * inputs), scale, parts)
+    return _fp4((*outer, out, 2 * inputs), scale, parts)
 
 
 def _group(scale: Tensor | None, shape: tuple[int, ...]) -> int | None:
@@ -171,7 +171,8 @@ def _scale_problems(
     fits = scale.count == 1 or scale.shape in {(out,), (out, 1)} or one_per_block
     if not fits:
         return (_shape_problem(scale, shape, group),)
-    if group and scale.shape[-1] != -(-inputs // group) and "weight_g_idx" not in parts:
+    columns = scale.shape[-1] if scale.shape else 1
+    if group and columns != -(-inputs // group) and "weight_g_idx" not in parts:
         return (_shape_problem(scale, shape, group),)
     return ()
 

@@ -12,7 +12,7 @@ from assay.readers.checkpoint.layout import Container, Tensor
 
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit."""
-_MAX_TENSOR_BYTES = 2**60
+_MAX_TENSOR_BYTES = 2**44
 _MAX_RANK = 16
 DTYPE_BITS: Mapping[str, int] = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from assay.core.checkpoint import ModuleKind
+from assay.core.checkpoint import Module, ModuleKind
 from assay.readers.checkpoint.declared import module
 from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor, classify
 from assay.readers.checkpoint.precision import Claim, Stored, infer
@@ -38,7 +38,9 @@ def read(container: Container, declaration: Declaration) -> Layout:
     skipped = block.get("modules_to_not_convert")
     skipped = [s for s in skipped if isinstance(s, str)] if isinstance(skipped, list) else ["lm_head"]
     default = _declared_scheme(block)
-    modules, problems, used = [], [], set()
+    modules: list[Module] = []
+    problems: list[str] = []
+    used: set[str] = set()
     described = _described(container, problems)
     for full, entry in described.items():
         name, _, leaf = full.rpartition(".")
@@ -110,7 +112,7 @@ def _stored(entry: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Stored:
         return Stored("UNKNOWN", 0, (), None, ("qdata is missing",))
     kind = entry["_type"]
     scheme, bits = _scheme(kind, entry.get("_data"))
-    problems = () if scale is not None else ("scale is missing",)
+    problems: tuple[str, ...] = () if scale is not None else ("scale is missing",)
     if scheme == "UNKNOWN":
         problems += (f"torchao {kind[:60]} is not known",)
     shape = codes.shape

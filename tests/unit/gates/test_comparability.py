@@ -1,0 +1,168 @@
+"""Comparability gate: which differences forbid a comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assay.core.results import Results, Samples, SampleState, TaskResult
+from assay.core.verdict import Verdict
+from assay.core.vocabulary import Direction, FailureClass, Outcome, Provenance, Status
+from assay.gates.comparability import ComparabilityGate, ComparabilityPolicy
+
+PROTOCOL = {
+    "lm_eval_version": "0.4.13",
+    "limit": None,
+    "random_seed": 0,
+    "model_name": "base",
+    "engine": "llama_cpp",
+}
+
+
+def rows(n: int = 60, tag: str = "", **changes: Any) -> Samples:
+    """Rows of a task; `tag` marks the outputs."""
+    values: dict[str, Any] = {
+        "id": tuple(f"s{i}" for i in range(n)),
+        "repeat": (0,) * n,
+        "prompt": tuple(f"p{i}" for i in range(n)),
+        "score": (1.0,) * n,
+        "state": (SampleState.SCORED,) * n,
+        "output": tuple(f"o{i}{tag}" for i in range(n)),
+    }
+    return Samples(**{**values, **changes})
+
+
+def results(samples: Samples | None = None, protocol: dict[str, Any] | None = None, **more: Any) -> Results:
+    """An evaluation with one task."""
+    fields = {"task": "arc", "metric": "acc", "score": 1.0, "samples": samples or rows()}
+    fields |= {k: more.pop(k) for k in list(more) if k in TaskResult.model_fields}
+    tasks = more.pop("tasks", (TaskResult(**fields),))
+    return Results(
+        subject="x", harness="lm_eval", tasks=tasks, protocol={**PROTOCOL, **(protocol or {})}, **more
+    )
+
+
+def judge(candidate: Results, baseline: Results | None = None, **policy: Any) -> Verdict:
+    """The verdict on a candidate beside the ordinary baseline."""
+    evidence = {"baseline.results": baseline or results(), "candidate.results": candidate}
+    return ComparabilityGate(ComparabilityPolicy(**policy)).judge(evidence)
+
+
+def refused(verdict: Verdict) -> bool:
+    """Whether it is the one way in which this gate fails."""
+    return (verdict.status, verdict.failure_class, verdict.outcome) == (
+        Status.FAIL,
+        FailureClass.NOT_COMPARABLE,
+        Outcome.ANOMALOUS,
+    )
+
+
+def test_equal_protocols_pass() -> None:
+    """Same tasks, prompts and settings; the answers differ."""
+    verdict = judge(results(rows(tag="x")))
+    assert verdict.status is Status.PASS
+    assert set(verdict.reads) == {"baseline.results", "candidate.results"}
+    assert verdict.extra["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "key", ["lm_eval_version", "limit", "random_seed", "engine", "chat_template_sha", "new_key"]
+)
+def test_an_unexplained_difference_is_fatal(key: str) -> None:
+    """Known, unknown and one-sided keys alike: what differs and is not declared forbids the comparison."""
+    verdict = judge(results(rows(tag="x"), {key: "other"}))
+    assert refused(verdict)
+    assert verdict.reasons[0].where == key
+
+
+def test_a_missing_key_is_a_difference() -> None:
+    """A key that only one side has differs, also when its value is null."""
+    baseline = results(protocol={"system_instruction_sha": None})
+    assert refused(judge(results(rows(tag="x")), baseline))
+
+
+def test_what_names_the_candidate_may_differ() -> None:
+    """Model names, paths and speed settings are told and do no harm."""
+    changed = {"model_name": "w4", "model_args.model": "w4", "model_args.num_concurrent": 4, "serve.port": 1}
+    verdict = judge(results(rows(tag="x"), changed), results(protocol={"serve.port": 2}))
+    assert verdict.status is Status.PASS
+    assert len(verdict.extra["warnings"]) == 4
+
+
+def test_declared_differences_may_differ() -> None:
+    """What the change is about is declared by key or pattern, and only that."""
+    candidate = results(rows(tag="x"), {"engine": "vllm", "serve.dtype": "fp8"})
+    assert judge(candidate, declared=("engine", "serve.*")).status is Status.PASS
+    assert refused(judge(candidate, declared=("engine",)))
+
+
+def test_true_is_not_one() -> None:
+    """JSON has booleans and numbers; 1.0 and 1 are one number."""
+    assert refused(judge(results(rows(tag="x"), {"flag": True}), results(protocol={"flag": 1})))
+    assert judge(results(rows(tag="x"), {"flag": 1.0}), results(protocol={"flag": 1})).status is Status.PASS
+
+
+def test_another_prompt_under_the_same_id_is_not_comparable() -> None:
+    """A changed template or reference shows in the digest of prompt and reference."""
+    changed = rows(tag="x", prompt=("q", *(f"p{i}" for i in range(1, 60))))
+    verdict = judge(results(changed))
+    assert refused(verdict)
+    assert "1 samples have another prompt" in verdict.detail
+
+
+def test_samples_of_one_side_alone_are_not_comparable() -> None:
+    """A sample that only one side has is counted and named by side."""
+    assert refused(judge(results(rows(59, tag="x"))))
+    assert refused(judge(results(rows(61, tag="x"))))
+    assert refused(judge(results(rows(tag="x", repeat=(1,) * 60))))
+
+
+def test_tasks_metrics_and_directions_must_agree() -> None:
+    """Another metric, direction, range or task set is another measurement."""
+    for change in (
+        {"metric": "acc_norm"},
+        {"direction": Direction.LOWER},
+        {"high": 100.0},
+        {"task": "gsm8k"},
+    ):
+        assert refused(judge(results(rows(tag="x"), **change)))
+    assert refused(judge(results(tasks=())))
+
+
+def test_without_samples_nothing_is_shown() -> None:
+    """Bare scores fail unless the policy lets them through; one side alone always fails."""
+    bare = results(Samples(), provenance=Provenance.SELF_REPORTED)
+    assert refused(judge(bare, bare))
+    verdict = judge(bare, bare, require_samples=False)
+    assert (verdict.status, verdict.provenance) == (Status.PASS, Provenance.SELF_REPORTED)
+    assert refused(judge(bare, require_samples=False))
+
+
+def test_identical_outputs_are_told() -> None:
+    """An honest candidate may change no answer: it is a warning."""
+    verdict = judge(results())
+    assert verdict.status is Status.PASS
+    assert "same outputs: all 60" in verdict.extra["warnings"][0]
+    assert judge(results(rows(49)), results(rows(49))).extra["warnings"] == []
+
+
+def test_identical_outputs_fail_where_flips_are_expected() -> None:
+    """Only when the policy expects flips and their absence is improbable at the planning rate."""
+    assert judge(results(), expect_flips=True).status is Status.PASS
+    big = results(rows(112))
+    assert refused(judge(big, big, expect_flips=True))
+    assert judge(big, big, expect_flips=True, planning_flip_rate=0.01).status is Status.PASS
+
+
+def test_one_checkpoint_on_both_sides_fails() -> None:
+    """The same digest on both sides is no comparison."""
+    one = results(rows(tag="x"), facts={"checkpoint_digest": "sha256:1"})
+    assert refused(judge(one, results(facts={"checkpoint_digest": "sha256:1"})))
+    assert judge(one, results(facts={"checkpoint_digest": "sha256:2"})).status is Status.PASS
+
+
+def test_no_evidence_is_an_error() -> None:
+    """Without both sides there is nothing to hold against each other."""
+    verdict = ComparabilityGate().judge({"baseline.results": results()})
+    assert (verdict.status, verdict.outcome) == (Status.ERROR, Outcome.ANOMALOUS)
