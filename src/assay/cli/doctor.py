@@ -8,14 +8,15 @@ import sys
 
 import click
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from assay import __version__, registry
 from assay.core.ports import Component
 from assay.core.study import AdapterRef
 from assay.core.vocabulary import Verb
 from assay.ledger.home import find_home
+from assay.report.console import result_console
 from assay.runtime.files import free_bytes
 
 _STYLE = {
@@ -39,12 +40,15 @@ def doctor(as_json: bool) -> int:
         click.echo(json.dumps({**value, "components": [c.to_json() for c in found]}, indent=2))
         return 0
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("verb", "kind", "state", "version", "what to do"):
-        table.add_column(column, overflow="fold")
+    for column in ("verb", "kind", "state"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("version", overflow="fold", ratio=2)
+    table.add_column("what to do", overflow="fold", ratio=3)
     for c in found:
         versions = ", ".join(f"{name} {version}" for name, version in c.vendor.items())
-        table.add_row(c.verb, c.kind, f"[{_STYLE.get(c.state, 'red')}]{c.state}[/]", versions, c.detail)
-    Console().print(table)
+        state = Text(c.state, style=_STYLE.get(c.state, "red"))
+        table.add_row(c.verb, c.kind, state, Text(versions), Text(c.detail))
+    result_console().print(table)
     free = free_bytes(home)
     click.echo(f"\nassay {__version__}, Python {platform.python_version()}; ledger folder {home}", err=True)
     click.echo(f"free there: {free / 1e9:.1f} GB" if free is not None else "free there: unknown", err=True)

@@ -115,7 +115,10 @@ def _mention_unfinished(known: dict[str, StudyHistory], study: Study) -> None:
         same = other.study.spec == study.spec and other.study.source.digest == study.source.digest
         if same and other.closed is None:
             name = other.study.id
-            click.echo(f"note: {name} asks the same and is unfinished; `assay resume {name}` goes on with it", err=True)
+            click.echo(
+                f"note: {name} asks the same and is unfinished; `assay resume {name}` goes on with it",
+                err=True,
+            )
 
 
 def _require_components(spec: ReleaseSpec) -> None:

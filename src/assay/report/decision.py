@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.core.canon import short
+from assay.report.console import result_console
 
 COLOUR = {
     "ACCEPT": "bold green",
@@ -26,7 +27,7 @@ COLOUR = {
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """A study: its word, each candidate with the reason, and what to do next."""
-    console = console or Console()
+    console = console or result_console()
     console.print()
     word = summary["outcome"] or summary["state"]
     head = Text(word, style=COLOUR.get(word, "bold"))
@@ -52,7 +53,7 @@ def print_trial(
     trial: Mapping[str, Any], verdicts: Mapping[str, Mapping[str, Any]], console: Console | None = None
 ) -> None:
     """A trial with every gate, every reason and every estimate."""
-    console = console or Console()
+    console = console or result_console()
     outcome = trial["outcome"] or "running"
     title = Text(outcome, style=COLOUR.get(outcome, "bold"))
     console.print(
@@ -72,14 +73,15 @@ def print_trial(
 def _print_reasons(console: Console, verdict: Mapping[str, Any] | None) -> None:
     for reason in (verdict or {}).get("reasons", []):
         mark = Text("      ✓ " if reason["ok"] else "      ✗ ", style="green" if reason["ok"] else "red")
+        place = f"{reason['where']}: " if reason["where"] and reason["where"] not in reason["text"] else ""
         source = f"  [{short(reason['evidence'])}]" if reason["evidence"] else ""
-        console.print(mark.append(reason["text"], style="default").append(source, style="dim"))
+        console.print(mark.append(place + reason["text"], style="default").append(source, style="dim"))
 
 
 def _estimates(estimates: list[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2))
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
     for name in ("task", "baseline", "candidate", "drop", "interval", "margin", "lost", "won", "pairs"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
     for e in estimates:
         interval = f"{100 * e['lower']:+.2f} .. {100 * e['upper']:+.2f}" if e["lower"] is not None else ""
         table.add_row(

@@ -15,6 +15,7 @@ from assay.core.ports import Component
 from assay.core.study import Step, Study
 from assay.flows.release import ReleaseSpec, plan
 from assay.gates.compare import ComparePolicy
+from assay.report.console import result_console
 from assay.stats import certifiable_margin, guard_margin, pairs_needed, power
 
 
@@ -94,7 +95,7 @@ def _changes(spec: ReleaseSpec) -> list[str]:
 
 def print_plan(described: Mapping[str, Any], console: Console | None = None) -> None:
     """The plan for people."""
-    console = console or Console()
+    console = console or result_console()
     console.print(Text(described["question"], style="bold"))
     _print_steps(console, described)
     _print_ladder(console, described)

@@ -123,7 +123,7 @@ def _show_progress(log: Path, session: Session) -> None:
         return
 
 
-def check_worker(script: str, kind: str, extra: str, python: str | None) -> Component:
+def check_worker(script: str, kind: str, python: str | None) -> Component:
     """What `assay doctor` says about a worker: the vendor's versions, without importing it."""
     command = [interpreter(python), str(WORKERS / f"{script}.py"), "--probe"]
     try:
@@ -134,7 +134,7 @@ def check_worker(script: str, kind: str, extra: str, python: str | None) -> Comp
     vendor = {k: str(v) for k, v in probe.get("vendor", {}).items()}
     missing = probe.get("missing") or []
     if missing:
-        detail = f'{", ".join(missing)} not installed: pip install "assay[{extra}]"'
+        detail = f"{', '.join(missing)} not installed: {command[0]} -m pip install {' '.join(missing)}"
         return Component(verb="build", kind=kind, state="missing", vendor=vendor, detail=detail)
     return Component(verb="build", kind=kind, state="ready", vendor=vendor)
 
@@ -156,15 +156,13 @@ class WorkerBuild:
     """
 
     kind: ClassVar[str]
-    extra: ClassVar[str]
-    """Extra of Assay that installs the vendor."""
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
 
     def check(self) -> Component:
         """The vendor's version, by its metadata."""
-        return check_worker(f"quantize_{self.kind}", self.kind, self.extra, self._options.python)
+        return check_worker(f"quantize_{self.kind}", self.kind, self._options.python)
 
     def build(self, candidate: Candidate, source: Path, out: Path, session: Session) -> Mapping[str, Any]:
         """Quantize in a child process; see `core.ports.Build`."""

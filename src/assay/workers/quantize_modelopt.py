@@ -52,7 +52,7 @@ def run(job: _job.Job) -> None:
         export_hf_checkpoint(model, export_dir=str(job.staging))
     _hf.finish(job)
     job.notes.append(
-        "quant_method is modelopt: stock transformers ignores the scales; serve with vLLM or TensorRT-LLM"
+        "quant_method is modelopt: stock transformers ignores the scales (meant for vLLM, TensorRT-LLM)"
     )
 
 

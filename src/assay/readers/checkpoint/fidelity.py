@@ -161,14 +161,12 @@ def _second_level(parts: Parts) -> np.float32:
 
 
 def _modelopt_int4(parts: Parts, packed: Tensor, scale: Tensor, module: Module, rows: int) -> Array:
-    """Rows are packed in pairs; `pre_quant_scale` multiplies the inputs, so it belongs to the weight."""
+    """Rows are packed in pairs. `pre_quant_scale` multiplies the inputs; the fit of `_error` finds it."""
     data = _view(packed, -(-rows // 2), np.dtype("u1"))
     low, high = (data & 15).astype(np.int8), (data >> 4).astype(np.int8)
     codes = np.stack((low, high), 1).reshape(-1, data.shape[1])[:rows]
     signed = np.where(codes > 7, codes - 16, codes).astype(np.float32)
-    weight = signed * _scale(scale, rows, module.shape)
-    factor = parts.get("pre_quant_scale")
-    return np.asarray(weight * _all(factor)[None, :] if factor is not None else weight, np.float32)
+    return signed * _scale(scale, rows, module.shape)
 
 
 def _bitsandbytes(parts: Parts, part: str, module: Module, rows: int) -> Array:
@@ -314,13 +312,14 @@ def _error(stored: Array, reference: Array, *, smoothed: bool) -> tuple[float, b
     raw = float(np.sqrt(np.mean(np.square(stored - reference, dtype=np.float64)))) / power
     if not smoothed or not math.isfinite(raw):
         return raw, False
-    a, b = stored.astype(np.float64), reference.astype(np.float64)
+    # The quantizer rounded the rescaled weight, so its error is that of the stored one.
+    target, fit = stored.astype(np.float64), reference.astype(np.float64)
     for axis in (0, 1, 0, 1):
-        energy = np.sum(a * a, axis, keepdims=True)
-        a = a * np.divide(
-            np.sum(a * b, axis, keepdims=True), energy, out=np.zeros_like(energy), where=energy > 0
-        )
-    fitted = float(np.sqrt(np.mean(np.square(a - b)))) / power
+        energy = np.sum(fit * fit, axis, keepdims=True)
+        match = np.sum(fit * target, axis, keepdims=True)
+        fit = fit * np.divide(match, energy, out=np.zeros_like(energy), where=energy > 0)
+    scale = float(np.sqrt(np.mean(np.square(target))))
+    fitted = float(np.sqrt(np.mean(np.square(fit - target)))) / scale if scale > 0 else math.inf
     return (fitted, True) if fitted < raw else (raw, False)
 
 
