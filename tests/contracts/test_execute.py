@@ -18,6 +18,7 @@ from assay.core.errors import ComponentMissing, UsageError
 from assay.core.ports import Execute
 from assay.core.run import Work
 from assay.runtime import process
+from assay.runtime.logs import TAIL_BYTES, TAIL_LINES
 
 FAST = local.Options(grace_s=0.4, orphan_grace_s=0.3)
 
@@ -69,9 +70,12 @@ def test_a_run_is_recorded_whole(execute: Execute, work: Callable[..., Work], tm
     run = execute.poll(execute.submit(work("echo out; echo err >&2; exit 3")), 10)
     assert run.exit_code == 3
     assert run.log_tail.splitlines() == ["out", "err"]
-    assert run.wall_s is not None and 0 <= run.wall_s < 10
-    assert run.pid and run.started.endswith("Z")
-    assert not run.timed_out and not run.cancelled
+    assert run.wall_s is not None
+    assert 0 <= run.wall_s < 10
+    assert run.pid
+    assert run.started.endswith("Z")
+    assert not run.timed_out
+    assert not run.cancelled
     assert (tmp_path / "work.log").read_text() == "out\nerr\n"
 
 
@@ -133,7 +137,8 @@ def test_cancel_ends_the_whole_group_and_says_so(execute: Execute, work: Callabl
     handle = execute.submit(work("sleep 61.25 & sleep 61.25"))
     assert until(lambda: len(pids_of("sleep 61.25")) >= 2)
     run = execute.cancel(handle)
-    assert run.cancelled and run.exit_code == -signal.SIGTERM
+    assert run.cancelled
+    assert run.exit_code == -signal.SIGTERM
     assert pids_of("sleep 61.25") == []
     assert execute.cancel(handle) == run
 
@@ -143,7 +148,8 @@ def test_cancelling_what_has_ended_changes_nothing(execute: Execute, work: Calla
     handle = execute.submit(work("exit 4"))
     assert execute.poll(handle, 10).exit_code == 4
     run = execute.cancel(handle)
-    assert run.exit_code == 4 and not run.cancelled
+    assert run.exit_code == 4
+    assert not run.cancelled
 
 
 def test_what_ignores_sigterm_is_killed_after_the_grace(execute: Execute, work: Callable[..., Work]) -> None:
@@ -206,9 +212,9 @@ def test_long_logs_keep_their_end(execute: Execute, work: Callable[..., Work]) -
         execute.submit(work("seq 1 5000; head -c 20000 /dev/zero | tr '\\0' 'x'; seq 1 100")), 20
     )
     assert run.log_tail.splitlines()[-1] == "100"
-    assert len(run.log_tail.splitlines()) == process.TAIL_LINES
+    assert len(run.log_tail.splitlines()) == TAIL_LINES
     run = execute.poll(execute.submit(work("head -c 200000 /dev/urandom", label="noise")), 20)
-    assert len(run.log_tail.encode("utf-8", "replace")) <= 4 * process.TAIL_BYTES
+    assert len(run.log_tail.encode("utf-8", "replace")) <= 4 * TAIL_BYTES
 
 
 def test_secrets_are_blanked_out_of_the_tail(
@@ -244,7 +250,7 @@ def submitted_elsewhere(line: str, folder: Path) -> tuple[subprocess.Popen[str],
 
 
 def test_nothing_outlives_an_assay_that_was_killed(execute: Execute, tmp_path: Path) -> None:
-    """kill -9 of Assay: the tree is gone within 3 s, daemons included, and the status file says orphaned."""
+    """After kill -9 of Assay, the tree is gone within 3 s, daemons included, and the status file says orphaned."""
     line = "(setsid sh -c 'trap \"\" TERM; sleep 64.25; sleep 64.25' &) ; sleep 64.25"
     other, handle = submitted_elsewhere(line, tmp_path)
     assert until(lambda: len(pids_of("sleep 64.25")) >= 2)
@@ -253,7 +259,8 @@ def test_nothing_outlives_an_assay_that_was_killed(execute: Execute, tmp_path: P
     assert until(lambda: pids_of("sleep 64.25") == [], 3.0)
     assert until(lambda: (process.read_status(Path(handle)) or {}).get("ended") is not None)
     run = execute.poll(handle)
-    assert run.cancelled and run.exit_code == -signal.SIGTERM
+    assert run.cancelled
+    assert run.exit_code == -signal.SIGTERM
 
 
 def test_work_of_a_living_assay_is_left_alone(
@@ -281,6 +288,7 @@ def test_a_killed_guard_takes_its_command_along(
     assert status is not None
     os.kill(status["guard_pid"], signal.SIGKILL)
     run = execute.poll(handle, 5)
-    assert run.cancelled and run.exit_code == -signal.SIGKILL
+    assert run.cancelled
+    assert run.exit_code == -signal.SIGKILL
     assert pids_of("sleep 66.25") == []
     assert execute.poll(execute.submit(work("echo again")), 10).log_tail == "again"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +25,7 @@ from assay.core.canon import digest
 from assay.core.errors import AssayError, ComponentFailed, UsageError
 from assay.core.ports import Component, Endpoint, Target
 from assay.core.vocabulary import FailureClass
-from assay.runtime import process
+from assay.runtime import listeners, process
 from assay.testing import servers
 from assay.testing.session import RecordingSession, make_session
 
@@ -167,7 +169,8 @@ def test_a_server_of_another_model_is_refused_with_both_ids(session: RecordingSe
     error = failure(fake("wrong_model"), session)
     assert isinstance(error, ComponentFailed)
     assert error.failure_class is FailureClass.DEPLOYMENT_HEALTH_FAILED
-    assert "another-model" in error.what and "candidate" in error.what
+    assert "another-model" in error.what
+    assert "candidate" in error.what
 
 
 def test_a_server_that_dies_while_loading_is_told_at_once_with_its_cause(session: RecordingSession) -> None:
@@ -192,10 +195,12 @@ def test_a_server_killed_without_a_word_is_not_called_out_of_memory(session: Rec
 
 def test_a_server_that_dies_in_use_is_the_cause_of_what_follows(session: RecordingSession) -> None:
     """The harness's broken connection is only the consequence."""
-    with pytest.raises(ComponentFailed, match="while it was used") as caught:
-        with fake("dies_after_ready").serve(TARGET, session) as endpoint:
-            time.sleep(0.3)
-            ask(endpoint, "1 2")
+    with (
+        pytest.raises(ComponentFailed, match="while it was used") as caught,
+        fake("dies_after_ready").serve(TARGET, session) as endpoint,
+    ):
+        assert until(lambda: not is_open(port_of(endpoint)), 5.0)
+        ask(endpoint, "1 2")
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
 
 
@@ -232,7 +237,8 @@ def test_a_taken_port_names_its_owner_who_is_left_alone(session: RecordingSessio
         port = owner.getsockname()[1]
         error = failure(fake("ok", port=port), session)
         assert isinstance(error, UsageError)
-        assert f"port {port} is taken" in error.what and f"pid {os.getpid()}" in error.what
+        assert f"port {port} is taken" in error.what
+        assert f"pid {os.getpid()}" in error.what
         assert is_open(port)
 
 
@@ -244,7 +250,9 @@ def test_a_port_that_is_lost_between_choice_and_start_is_chosen_again(session: R
     assert len(list(session.workdir.glob("server*.log"))) == 3
 
 
-def test_an_answer_from_somebody_elses_server_is_not_ours(session: RecordingSession, tmp_path: Path) -> None:
+def test_an_answer_from_somebody_elses_server_is_not_ours(
+    session: RecordingSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A foreign server on the very port, with the very model id, does not make ours ready."""
     with fake("ok").serve(TARGET, session) as endpoint:
         other = make_session(tmp_path / "other")
@@ -252,12 +260,9 @@ def test_an_answer_from_somebody_elses_server_is_not_ours(session: RecordingSess
         adapter = command.Adapter(
             command.Options(command=(*liar, "{port}"), port=0, ready_timeout_s=5, model_id="candidate")
         )
-        original = process.free_port
-        process.free_port = lambda _host="": port_of(endpoint)
-        try:
-            error = failure(adapter, other)
-        finally:
-            process.free_port = original
+        # Between choice and start another process took the port: that moment cannot be met on purpose.
+        monkeypatch.setattr(listeners, "free_port", lambda _host: port_of(endpoint))
+        error = failure(adapter, other)
         assert "another process listens on this port" in error.what
         assert ask(endpoint, "1 1") == "2"
 
@@ -284,9 +289,11 @@ def test_an_endpoint_that_already_runs_is_lent_and_left_alone(
         assert endpoint.facts["api_key_env"] == "THE_KEY"
         assert is_open(port_of(running))
         wrong = openai.Options(base_url=running.base_url, model="other")
-        with pytest.raises(ComponentFailed, match="it serves 'candidate', not 'other'"):
-            with openai.Adapter(wrong).serve(TARGET, make_session(tmp_path / "c")):
-                raise AssertionError
+        with (
+            pytest.raises(ComponentFailed, match="it serves 'candidate', not 'other'"),
+            openai.Adapter(wrong).serve(TARGET, make_session(tmp_path / "c")),
+        ):
+            raise AssertionError
 
 
 HOLDER = """
@@ -339,7 +346,8 @@ def test_no_server_outlives_its_assay(kind: str, number: int, tmp_path: Path) ->
     assert url, "the server did not start"
     port = int(url.rsplit(":", 1)[1].removesuffix("/v1"))
     family = psutil.Process(holder.pid).children(recursive=True)
-    assert is_open(port) and len(family) >= 2
+    assert is_open(port)
+    assert len(family) >= 2
     holder.send_signal(number)
     holder.wait()
     gone = until(lambda: not is_open(port) and not any(process.runs(p.pid) for p in family), 3.0)
@@ -357,20 +365,22 @@ def test_real_servers_serve_the_demo_model(kind: str, session: RecordingSession)
     assert adapter.check().state == "ready", adapter.check().detail
     with adapter.serve(Target(name="source", path=str(MODEL)), session) as endpoint:
         assert ask(endpoint, "Add 12 and 5.") == "17"
-        assert endpoint.engine == kind and endpoint.engine_version
+        assert endpoint.engine == kind
+        assert endpoint.engine_version
     assert not is_open(port_of(endpoint))
 
 
 @pytest.mark.slow
-def test_a_real_server_whose_kv_cache_does_not_fit_is_infeasible(session: RecordingSession) -> None:
-    """A context that no machine holds ends as POINT_INFEASIBLE with llama.cpp's own words."""
-    adapter = adapter_of("llama_cpp", context_tokens=2**33, slots=1)
+def test_a_real_server_whose_options_clash_says_which(session: RecordingSession) -> None:
+    """llama.cpp's own words about a quantized KV cache without flash attention become the user's remedy."""
+    adapter = adapter_of("llama_cpp", kv_type="q8_0", flash_attention="off")
     with (
-        pytest.raises(ComponentFailed) as caught,
+        pytest.raises(ComponentFailed, match="quantized V cache requires flash_attn") as caught,
         adapter.serve(Target(name="source", path=str(MODEL)), session),
     ):
         raise AssertionError
-    assert caught.value.failure_class in (FailureClass.POINT_INFEASIBLE, FailureClass.USER_CONFIG_ERROR)
+    assert caught.value.failure_class is FailureClass.USER_CONFIG_ERROR
+    assert "flash_attention" in caught.value.next
 
 
 @pytest.mark.slow
@@ -378,9 +388,6 @@ def test_a_real_server_that_ignores_the_quantization_is_refused(
     session: RecordingSession, tmp_path: Path
 ) -> None:
     """Transformers only warns about a quantization that it does not know, and would answer nonsense."""
-    import json
-    import shutil
-
     folder = tmp_path / "modelopt"
     shutil.copytree(MODEL, folder)
     config = json.loads((folder / "config.json").read_text())

