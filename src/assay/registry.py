@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _GATES: Mapping[str, tuple[str, str, str]] = {
 }
 
 
+@cache
 def kinds(verb: Verb) -> list[str]:
     """The kinds of a verb: those shipped and those that installed packages add."""
     package = importlib.import_module(f"assay.adapters.{verb.value}")
@@ -65,6 +67,7 @@ def module(verb: Verb, kind: str, where: str = "") -> Any:
         raise SpecError(f"{verb.value} kind {kind!r} cannot be imported: {error}", where=where) from error
 
 
+@cache
 def _added(verb: Verb) -> dict[str, importlib.metadata.EntryPoint]:
     return {e.name: e for e in importlib.metadata.entry_points(group=f"assay.{verb.value}")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from assay.adapters.execute import local
-from assay.core.errors import ComponentMissing, UsageError
+from assay.core.errors import ComponentFailed, ComponentMissing, UsageError
 from assay.core.ports import Execute
 from assay.core.run import Work
 from assay.runtime import process
@@ -224,6 +225,25 @@ def test_secrets_are_blanked_out_of_the_tail(
     monkeypatch.setenv("SOME_API_KEY", "sk-very-secret-value")
     run = execute.poll(execute.submit(work('echo "using $SOME_API_KEY now"')), 10)
     assert run.log_tail == "using <SOME_API_KEY> now"
+
+
+def test_work_that_cannot_be_recorded_does_not_start(execute: Execute, tmp_path: Path) -> None:
+    """On a full disk the error names the place, and nothing runs unseen."""
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        with contextlib.suppress(OSError):
+            (place / "filler").write_bytes(bytes(200_000))
+        with pytest.raises(ComponentFailed, match="no space left"):
+            execute.submit(
+                Work(label="x", command=("sleep", "67.25"), cwd=str(tmp_path), log=str(place / "log"))
+            )
+        assert pids_of("sleep 67.25") == []
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 SUBMITTER = """

@@ -195,12 +195,14 @@ def test_a_server_killed_without_a_word_is_not_called_out_of_memory(session: Rec
 
 def test_a_server_that_dies_in_use_is_the_cause_of_what_follows(session: RecordingSession) -> None:
     """The harness's broken connection is only the consequence."""
-    with (
-        pytest.raises(ComponentFailed, match="while it was used") as caught,
-        fake("dies_after_ready").serve(TARGET, session) as endpoint,
-    ):
-        assert until(lambda: not is_open(port_of(endpoint)), 5.0)
-        ask(endpoint, "1 2")
+
+    def use() -> None:
+        with fake("dies_after_ready").serve(TARGET, session) as endpoint:
+            assert until(lambda: not is_open(port_of(endpoint)), 5.0)
+            ask(endpoint, "1 2")
+
+    with pytest.raises(ComponentFailed, match="while it was used") as caught:
+        use()
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -34,7 +35,7 @@ class Noun(BaseModel):
         """
         return cls.model_validate(value)
 
-    @property
+    @cached_property
     def content_digest(self) -> str:
         """`sha256:<hex>` of the canonical JSON of this record."""
         return digest(self.to_json())

@@ -31,6 +31,7 @@ class Journal:
         self._ledger = ledger
         self._store = store
         self._head = GENESIS
+        self._evidence: dict[str, Evidence] = {}
         events = []
         for event in ledger.read():
             self._head = link_digest(event)
@@ -109,5 +110,7 @@ class Journal:
         return self._store.put(evidence.to_json())
 
     def evidence(self, digest: str) -> Evidence:
-        """Stored evidence, as its own class."""
-        return evidence_from_json(self._store.get(digest))
+        """Stored evidence, as its own class; read and checked once."""
+        if digest not in self._evidence:
+            self._evidence[digest] = evidence_from_json(self._store.get(digest))
+        return self._evidence[digest]

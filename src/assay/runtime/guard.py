@@ -16,7 +16,7 @@ for it.
 """
 
 # It runs without site-packages and pays for each import, so it speaks to the system directly.
-# ruff: noqa: PTH105, PTH123, PTH208, S605, S606
+# ruff: noqa: PTH105, PTH108, PTH123, PTH208, S605, S606
 
 from __future__ import annotations
 
@@ -138,14 +138,20 @@ class Guard:
             signal.signal(number, self.noted)
         try:
             self.spawn()
+            self.write()
         except OSError as error:
+            # Work without a record would be lost to a resumed study, so it does not start.
+            self.ending = "cancelled"
+            if self.pid:
+                self.sweep()
             self.say({"error": error.strerror or str(error), "errno": error.errno})
             return 1
-        self.write()
         self.say({"pid": self.pid})
         self.watch(wake)
         self.sweep()
-        self.write()
+        # A full disk must not keep us from ending the command; Assay then calls the run lost.
+        with contextlib.suppress(OSError):
+            self.write()
         return 0
 
     def noted(self, number: int, _frame: object) -> None:
@@ -189,6 +195,7 @@ class Guard:
         os.close(told)
         if number:
             os.waitpid(self.pid, 0)
+            self.pid = 0
             raise OSError(int(number), os.strerror(int(number)))
 
     def watch(self, wake: int) -> None:
@@ -248,7 +255,7 @@ class Guard:
         return bool(descendants(self.pid))
 
     def write(self) -> None:
-        """Replace the status file as a whole; a full disk must not keep us from ending the command."""
+        """Replace the status file as a whole."""
         status = {
             "schema": SCHEMA,
             **self.config["info"],
@@ -264,12 +271,16 @@ class Guard:
         }
         path = self.config["status"]
         aside = f"{path}.{os.getpid()}"
-        with contextlib.suppress(OSError):
+        try:
             with open(aside, "w", encoding="utf-8") as handle:
                 json.dump(status, handle, indent=1)
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(aside, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(aside)
+            raise
 
 
 if __name__ == "__main__":

@@ -58,12 +58,13 @@ def run_worker(
     # What an earlier attempt left there says nothing about this one.
     remove(result_path)
     write_json(job_path, job)
+    left = session.remaining_s()
     work = Work(
         label=script,
         command=(interpreter(python), str(WORKERS / f"{script}.py"), str(job_path)),
         cwd=str(session.workdir),
         log=str(session.workdir / f"{script}.log"),
-        timeout_s=session.remaining_s() or None,
+        timeout_s=None if left is None else max(1.0, left),
     )
     handle = session.execute.submit(work)
     try:

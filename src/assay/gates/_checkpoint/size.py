@@ -24,7 +24,9 @@ _WEIGHT_BITS: Mapping[str, float] = {
     "NF4": 4, "FP4": 4, "BF16": 16, "F16": 16, "F32": 32, "F64": 64,
 }  # fmt: skip
 _MODULE_OVERHEAD_BITS = 8 * 256
-"""Room for what is stored once per module: global scales, shapes, code book, quant_state."""
+"""Room for what is stored once per module: global scales, shapes."""
+_CODE_BOOK_BITS = 8 * 1280
+"""bitsandbytes stores code books (64 bytes, with nested scales 1,024 more) and a quant_state with each module."""
 
 
 def bits_per_weight(scheme: str, shape: tuple[int, ...], group: int | None) -> tuple[float, float] | None:
@@ -46,7 +48,7 @@ def bits_per_weight(scheme: str, shape: tuple[int, ...], group: int | None) -> t
         return bits, bits
     if scheme in {"NF4", "FP4"}:
         per = group or 64
-        return bits + 8 / per, bits + 32 / per + room
+        return bits + 8 / per, bits + 32 / per + _CODE_BOOK_BITS / count
     inputs = shape[-1] if shape else 1
     if group:
         return bits + 8 / group, bits + (32 + bits) / group + room + _smoothing(shape)

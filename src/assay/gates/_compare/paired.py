@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from assay import stats
@@ -54,9 +55,7 @@ class Unit(NamedTuple):
     def test(self, margin: float) -> stats.MarginTest:
         """Both one-sided tests against a margin."""
         if self.single:
-            exact = self.n <= EXACT_UP_TO
-            test = stats.exact_paired_test if exact else stats.tango_test
-            return test(self.lost, self.won, self.n, margin)
+            return _single_test(self.lost, self.won, self.n, margin)
         if self.n < 2:
             return stats.MarginTest(1.0, 1.0, 0.0)
         return stats.clustered_mean(self.contrasts).test(margin)
@@ -68,6 +67,13 @@ class Unit(NamedTuple):
         if self.n < 2:
             return stats.Interval(-1.0, 1.0, level)
         return stats.clustered_mean(self.contrasts).interval(level)
+
+
+@lru_cache(maxsize=1024)
+def _single_test(lost: int, won: int, n: int, margin: float) -> stats.MarginTest:
+    """One verdict asks the same of the same counts several times."""
+    test = stats.exact_paired_test if n <= EXACT_UP_TO else stats.tango_test
+    return test(lost, won, n, margin)
 
 
 class Sides(NamedTuple):
@@ -180,7 +186,7 @@ def _mirrored(unit: Unit) -> Unit:
 def decide(tasks: Sequence[Sides], policy: ComparePolicy) -> Outcome:
     """Test the mean over tasks, each task's guard, and each task for a regression."""
     alpha_accept = policy.alpha_accept / policy.comparisons
-    alpha_regress = policy.alpha_regress / (1 if len(tasks) == 1 else 2)
+    alpha_regress = _alpha_regress(tasks, policy)
     margin = 0.0 if policy.relative else policy.margin
     worst, best = _macro_test(tasks, margin, "worst"), _macro_test(tasks, margin, "best")
     single = [side.best.test(margin).p_regress for side in tasks]
@@ -298,25 +304,34 @@ def _needed(
         drop: true drop to plan for; None = the observed one.
     """
     n = sum(len(s.pairs.pairs) for s in tasks)
+    alphas = policy.alpha_accept / policy.comparisons, _alpha_regress(tasks, policy)
+    power = policy.min_power
     wanted = [float(n + 1)]
     if macro.status is Status.INCONCLUSIVE:
         se = tasks[0].seen.se if len(tasks) == 1 else _macro(tasks, "seen").se
-        wanted.append(_pairs(se * se * n, macro, policy, macro.drop if drop is None else drop))
+        wanted.append(_pairs(se * se * n, _distance(macro, policy, drop), alphas, power))
     for side, estimate in zip(tasks, estimates, strict=True):
         if estimate.status is Status.INCONCLUSIVE:
-            of_task = _pairs(side.seen.variance, estimate, policy, estimate.drop if drop is None else drop)
+            of_task = _pairs(side.seen.variance, _distance(estimate, policy, drop), alphas, power)
             wanted.append(of_task * n / side.seen.n)
     return int(min(max(wanted), 2.0**53))
 
 
-def _pairs(variance: float, estimate: Estimate, policy: ComparePolicy, drop: float) -> float:
-    """N = v ((z_alpha + z_power) / distance)^2 toward whichever verdict the drop leans to."""
+def _distance(estimate: Estimate, policy: ComparePolicy, drop: float | None) -> float:
+    """From the true drop to the margin; a drop on the margin itself is never settled, then as if none."""
     margin = estimate.margin or policy.margin
-    distance = margin - max(drop, 0.0)
-    alpha = policy.alpha_accept / policy.comparisons if distance > 0 else policy.alpha_regress / 2
-    # a drop that lies on the margin itself is never settled: then as if there were none
-    distance = abs(distance) if abs(distance) > margin / 100 else margin
-    factor = max(1.0, variance)
-    return factor * stats.pairs_needed(
-        min(distance, 0.999), variance / factor, alpha=alpha, power=policy.min_power
-    )
+    distance = margin - max(estimate.drop if drop is None else drop, 0.0)
+    return distance if abs(distance) > margin / 100 else margin
+
+
+def _pairs(variance: float, distance: float, alphas: tuple[float, float], power: float) -> float:
+    """N = v ((z_alpha + z_power) / distance)^2 toward whichever verdict the drop leans to."""
+    alpha = alphas[0] if distance > 0 else alphas[1]
+    factor = max(1.0, variance)  # with unequal weights a pair may count for more than one
+    within = min(abs(distance), 0.999)
+    return factor * stats.pairs_needed(within, variance / factor, alpha=alpha, power=power)
+
+
+def _alpha_regress(tasks: Sequence[Sides], policy: ComparePolicy) -> float:
+    """Half for the mean and half for the tasks; with one task they are the same question."""
+    return policy.alpha_regress / (1 if len(tasks) == 1 else 2)

@@ -144,7 +144,7 @@ def _packed(parts: Parts, module: Module, rows: int) -> Array:
             )
         return np.asarray(codes * _scale(scale, rows, module.shape), np.float32)
     if module.scheme == "INT4":
-        return _modelopt_int4(parts, packed, scale, module, rows)
+        return _modelopt_int4(packed, scale, module, rows)
     data = _view(packed, rows, np.dtype("u1"))
     codes = _FP4[np.stack((data & 15, data >> 4), -1).reshape(rows, inputs)]
     if module.scheme == "MXFP4":
@@ -160,7 +160,7 @@ def _second_level(parts: Parts) -> np.float32:
     return np.float32(_all(parts["weight_scale_2"]).reshape(-1)[0])
 
 
-def _modelopt_int4(parts: Parts, packed: Tensor, scale: Tensor, module: Module, rows: int) -> Array:
+def _modelopt_int4(packed: Tensor, scale: Tensor, module: Module, rows: int) -> Array:
     """Rows are packed in pairs. `pre_quant_scale` multiplies the inputs; the fit of `_error` finds it."""
     data = _view(packed, -(-rows // 2), np.dtype("u1"))
     low, high = (data & 15).astype(np.int8), (data >> 4).astype(np.int8)

@@ -35,8 +35,6 @@ def write_file(path: Path, header: Any, data: bytes | None = None, *, length: in
     return path
 
 
-
-
 def gguf_text(value: str) -> bytes:
     """A length and UTF-8."""
     data = value.encode()

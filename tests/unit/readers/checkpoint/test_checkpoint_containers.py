@@ -109,9 +109,7 @@ def shards(folder: Path, weight_map: dict[str, str]) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
-GOOD_MAP = {
-    name: f"model-0000{1 if i < 3 else 2}-of-00002.safetensors" for i, name in enumerate(MODEL)
-}
+GOOD_MAP = {name: f"model-0000{1 if i < 3 else 2}-of-00002.safetensors" for i, name in enumerate(MODEL)}
 
 
 def test_shards_are_counted_once(folder: Path) -> None:
@@ -188,7 +186,9 @@ def test_a_missing_path_says_what_is_allowed(tmp_path: Path, place: str) -> None
         read_checkpoint(tmp_path / place)
 
 
-@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+)
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"a": 1, "a": 1}', b"\xff", b'{"a":' * 5000])
 def test_broken_companions_are_refused(folder: Path, name: str, data: bytes) -> None:
     """A companion that is not what its name says is named."""
@@ -212,7 +212,9 @@ def test_numbers_beyond_canonical_json_survive_as_text(folder: Path) -> None:
 def test_an_unknown_quantization_cannot_be_judged(folder: Path, method: Any) -> None:
     """What no reader understands is refused, never taken for unquantized."""
     write_file(folder / "model.safetensors", header_of(MODEL))
-    (folder / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method, "bits": 4}}))
+    (folder / "config.json").write_text(
+        json.dumps({"quantization_config": {"quant_method": method, "bits": 4}})
+    )
     with pytest.raises(UnreadableInput, match="cannot be judged"):
         read_checkpoint(folder)
 
@@ -221,7 +223,9 @@ SMALL = json.dumps(header_of({"lm_head.weight": ("BF16", [4, 4]), "a.weight": ("
 
 
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) + 7), st.binary(min_size=0, max_size=3)), max_size=6))
-def test_any_header_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, bytes]]) -> None:
+def test_any_header_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, bytes]]
+) -> None:
     """Whatever the bytes of a header, nothing but UnreadableInput is raised, and what is read can be stored."""
     data = bytearray(struct.pack("<Q", len(SMALL)) + SMALL + bytes(38))
     for at, new in edits:
@@ -314,8 +318,12 @@ GGUF_DATA = gguf_bytes(
 )
 
 
-@given(st.lists(st.tuples(st.integers(0, len(GGUF_DATA) - 900), st.binary(min_size=1, max_size=8)), max_size=6))
-def test_any_gguf_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, bytes]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, len(GGUF_DATA) - 900), st.binary(min_size=1, max_size=8)), max_size=6)
+)
+def test_any_gguf_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, bytes]]
+) -> None:
     """Whatever the bytes of a GGUF, nothing but UnreadableInput is raised, and what is read can be stored."""
     data = bytearray(GGUF_DATA)
     for at, new in edits:
