@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -26,20 +25,10 @@ def init(kind: str) -> int:
 @click.argument("kind", type=click.Choice([*KINDS, "verdict", "decision", "study"]))
 def schema(kind: str) -> int:
     """Print the JSON Schema of a spec or of an output."""
+    from assay.report.reference import json_schema
+
     click.echo(json.dumps(json_schema(kind), indent=2, sort_keys=True))
     return 0
-
-
-def json_schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a kind, as `schemas/` holds it."""
-    from assay.core.decision import Decision
-    from assay.core.study import Study
-    from assay.core.verdict import Verdict
-    from assay.flows.release import ReleaseSpec
-
-    models = {"release": ReleaseSpec, "verdict": Verdict, "decision": Decision, "study": Study}
-    value: dict[str, Any] = models[kind].model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **value}
 
 
 @click.command()

@@ -94,12 +94,7 @@ class TrialLoop:
             trial.steps[step.name] = earlier
             self._tell("reused", trial, step, message="shared: the same protocol was measured in this study")
             return
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise ComponentFailed(
-                f"the wall-time budget of {self.study.budget.wall_time_s:g} s is used up",
-                failure_class=FailureClass.BUDGET_EXHAUSTED,
-                where=f"before step {step.name}",
-            )
+        self._require_budget(step)
         attempt = trial.retries.get(step.name, 0) + 1
         self.journal.write(
             EventType.STEP_STARTED, {"trial": trial.id, "step": step.name, "attempt": attempt, "key": key}
@@ -108,6 +103,19 @@ class TrialLoop:
         record = self._do(step, trial, key, attempt)
         self.journal.finish_step(trial, record, shared=step.shared)
         self._tell("step_done", trial, step, wall_s=record.wall_s)
+
+    def _require_budget(self, step: Step) -> None:
+        budget = self.study.budget
+        where = f"before step {step.name}"
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            what = f"the wall-time budget of {budget.wall_time_s:g} s is used up"
+            raise ComponentFailed(what, failure_class=FailureClass.BUDGET_EXHAUSTED, where=where)
+        if budget.disk_bytes is None:
+            return
+        used = sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+        if used > budget.disk_bytes:
+            what = f"the disk budget of {budget.disk_bytes:,} bytes is used up: {used:,} bytes"
+            raise ComponentFailed(what, failure_class=FailureClass.BUDGET_EXHAUSTED, where=where)
 
     def _do(self, step: Step, trial: Trial, key: str, attempt: int) -> StepRecord:
         workdir = self.folder / f"trial-{trial.number}" / f"{step.name}-{attempt}"

@@ -156,6 +156,13 @@ def test_used_up_time_is_inconclusive(tmp_path: Path, scores: dict[str, Any]) ->
     assert "build a" not in world.script.calls
 
 
+def test_used_up_disk_is_inconclusive(tmp_path: Path, scores: dict[str, Any]) -> None:
+    """A study that has written more than it may stops before the next step."""
+    world = World(tmp_path, Script(scores), budget=Budget(disk_bytes=1), names=("candidate-of-many-bytes",))
+    assert world.run() is Outcome.INCONCLUSIVE
+    assert world.script.calls == ["build candidate-of-many-bytes"]
+
+
 def test_interruption_is_recorded_and_resumed(tmp_path: Path, scores: dict[str, Any]) -> None:
     """Ctrl-C leaves an interrupted Decision; resuming ends as if nothing had happened."""
     script = Script(scores, fail={"evaluate b": [Interrupted("SIGINT")]})  # type: ignore[list-item]

@@ -42,11 +42,20 @@ def only(name: str, **update: Any) -> Change:
 @pytest.mark.parametrize(
     ("scheme", "recipe"),
     [
-        ("INT8", "W8A8"), ("INT8", "w8a16"), ("FP8", "FP8_DYNAMIC"), ("FP8", "fp8"), ("INT4", "W4A16"),
-        ("INT4", "int4_awq"), ("NVFP4", "NVFP4"), ("NVFP4", "NVFP4_DEFAULT_CFG"), ("NF4", "nf4"),
-        ("INT8", "from-declaration"), ("BF16", "none"), ("BF16", "identity"),
+        ("INT8", "W8A8"),
+        ("INT8", "w8a16"),
+        ("FP8", "FP8_DYNAMIC"),
+        ("FP8", "fp8"),
+        ("INT4", "W4A16"),
+        ("INT4", "int4_awq"),
+        ("NVFP4", "NVFP4"),
+        ("NVFP4", "NVFP4_DEFAULT_CFG"),
+        ("NF4", "nf4"),
+        ("INT8", "from-declaration"),
+        ("BF16", "none"),
+        ("BF16", "identity"),
     ],
-)  # fmt: skip
+)
 def test_what_keeps_its_promise_passes(scheme: str, recipe: str) -> None:
     """Every bucket under a recipe that aims at it."""
     verdict = judge(checkpoint(scheme), recipe=recipe)
@@ -63,21 +72,56 @@ def test_what_keeps_its_promise_passes(scheme: str, recipe: str) -> None:
         (checkpoint("NVFP4"), "nvfp4_experts_only", UNSUPPORTED, "no such module"),
         (checkpoint("BF16"), "from-declaration", UNSUPPORTED, "nothing is quantized"),
         (checkpoint("INT8"), "none", COVERAGE, "quantized unasked"),
-        (checkpoint("INT8", only("lm_head", scheme="INT8", weight_bits=8, stored_bits=8.1)), "W8A8", COVERAGE, "output head"),
-        (checkpoint("INT8", only("embed_tokens", scheme="INT8", weight_bits=8)), "W8A8", COVERAGE, "quantized unasked"),
-        (checkpoint("INT8", only("1.mlp.up_proj", scheme="BF16", stored_bits=16.0)), "W8A8", COVERAGE, "1 targeted modules are BF16"),
+        (
+            checkpoint("INT8", only("lm_head", scheme="INT8", weight_bits=8, stored_bits=8.1)),
+            "W8A8",
+            COVERAGE,
+            "output head",
+        ),
+        (
+            checkpoint("INT8", only("embed_tokens", scheme="INT8", weight_bits=8)),
+            "W8A8",
+            COVERAGE,
+            "quantized unasked",
+        ),
+        (
+            checkpoint("INT8", only("1.mlp.up_proj", scheme="BF16", stored_bits=16.0)),
+            "W8A8",
+            COVERAGE,
+            "1 targeted modules are BF16",
+        ),
         (checkpoint("INT8", only("1.mlp.up_proj", scheme="FP8")), "W8A8", COVERAGE, "another precision"),
         (checkpoint("INT4", only("_proj", stored_bits=8.125)), "W4A8", COVERAGE, "stored unpacked"),
-        (checkpoint("INT8", only("up_proj", problems=("weight_scale is missing",))), "W8A8", COVERAGE, "weight_scale is missing"),
-        (checkpoint("INT8", only("up_proj", declared="INT4")), "W8A8", COVERAGE, "declared INT4, stored as INT8"),
+        (
+            checkpoint("INT8", only("up_proj", problems=("weight_scale is missing",))),
+            "W8A8",
+            COVERAGE,
+            "weight_scale is missing",
+        ),
+        (
+            checkpoint("INT8", only("up_proj", declared="INT4")),
+            "W8A8",
+            COVERAGE,
+            "declared INT4, stored as INT8",
+        ),
         (checkpoint("INT8", only("up_proj", declared=None)), "W8A8", COVERAGE, "without being declared"),
-        (checkpoint("INT8", only("up_proj", ignored=True, declared=None)), "W8A8", COVERAGE, "declared as not quantized"),
+        (
+            checkpoint("INT8", only("up_proj", ignored=True, declared=None)),
+            "W8A8",
+            COVERAGE,
+            "declared as not quantized",
+        ),
         (checkpoint("INT8", problems=("1 calibration tensors leaked: x",)), "W8A8", COVERAGE, "leaked"),
-        (checkpoint("INT8", lambda m: None if m.name.endswith("2.mlp.up_proj") else m), "W8A8", COVERAGE, "missing"),
+        (
+            checkpoint("INT8", lambda m: None if m.name.endswith("2.mlp.up_proj") else m),
+            "W8A8",
+            COVERAGE,
+            "missing",
+        ),
         (checkpoint("INT8", only("1.mlp.up_proj", shape=(512, 512))), "W8A8", COVERAGE, "has shape"),
         (checkpoint("F16"), "none", COVERAGE, "cast from BF16 to F16"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_promise_is_named(
     candidate: Checkpoint, recipe: str, failure: FailureClass, word: str
 ) -> None:
@@ -310,8 +354,14 @@ def changed(key: str, **update: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("metadata", "word"),
     [
-        (changed("tokenizer", truncation={"max_length": 64, "strategy": "LongestFirst"}), "calibration leaked into tokenizer.json: truncation.max_length=64"),
-        (changed("tokenizer", padding={"strategy": "BatchLongest"}), "calibration leaked into tokenizer.json: padding.strategy"),
+        (
+            changed("tokenizer", truncation={"max_length": 64, "strategy": "LongestFirst"}),
+            "calibration leaked into tokenizer.json: truncation.max_length=64",
+        ),
+        (
+            changed("tokenizer", padding={"strategy": "BatchLongest"}),
+            "calibration leaked into tokenizer.json: padding.strategy",
+        ),
         (changed("tokenizer", digest="sha256:other"), "vocabulary, merges or special tokens changed"),
         (changed("config", vocab_size=999), "vocab_size is 999, the source has 1000"),
         (changed("config", eos_token_id=...), "eos_token_id is absent"),
@@ -321,11 +371,17 @@ def changed(key: str, **update: Any) -> dict[str, Any]:
         (changed("chat_template", digest="sha256:x"), "chat template changed"),
         ({k: v for k, v in METADATA.items() if k != "chat_template"}, "chat template is missing"),
         ({k: v for k, v in METADATA.items() if k != "tokenizer"}, "tokenizer.json is missing"),
-        ({k: v for k, v in METADATA.items() if k != "generation_config"}, "generation_config.json is missing"),
+        (
+            {k: v for k, v in METADATA.items() if k != "generation_config"},
+            "generation_config.json is missing",
+        ),
         ({**METADATA, "files": {}}, "tokenizer.model is missing"),
-        ({**METADATA, "files": {**METADATA["files"], "modeling.py": "sha256:p"}}, "code that the source does not have"),
+        (
+            {**METADATA, "files": {**METADATA["files"], "modeling.py": "sha256:p"}},
+            "code that the source does not have",
+        ),
     ],
-)  # fmt: skip
+)
 def test_lost_metadata_blocks(metadata: dict[str, Any], word: str) -> None:
     """A changed tokenizer, template or setting makes another model; `metadata: warn` only notes it."""
     candidate = checkpoint("INT8", metadata=metadata)

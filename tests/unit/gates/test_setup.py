@@ -49,8 +49,16 @@ def test_a_complete_machine_passes() -> None:
 @pytest.mark.parametrize(
     ("change", "failure", "word"),
     [
-        ({"components": [READY.to_json(), MISSING.to_json()]}, FailureClass.USER_CONFIG_ERROR, 'pip install "assay[lm-eval]"'),
-        ({"components": [UNSUPPORTED.to_json()]}, FailureClass.SYSTEMIC, "serve/vllm is unsupported: needs a GPU"),
+        (
+            {"components": [READY.to_json(), MISSING.to_json()]},
+            FailureClass.USER_CONFIG_ERROR,
+            'pip install "assay[lm-eval]"',
+        ),
+        (
+            {"components": [UNSUPPORTED.to_json()]},
+            FailureClass.SYSTEMIC,
+            "serve/vllm is unsupported: needs a GPU",
+        ),
         ({"components": ["x"]}, FailureClass.SYSTEMIC, "not an object"),
         ({"disk_free_bytes": 10**5}, FailureClass.SYSTEMIC, "disk"),
         ({"disk_free_bytes": None}, FailureClass.SYSTEMIC, "not measured"),
@@ -59,7 +67,7 @@ def test_a_complete_machine_passes() -> None:
         ({"source": {"readable": 1}}, FailureClass.USER_CONFIG_ERROR, "cannot be read"),
         ({"source": ...}, FailureClass.SYSTEMIC, "not checked"),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_is_named(change: dict[str, Any], failure: FailureClass, word: str) -> None:
     """Each lack fails with its class before anything runs."""
     verdict = judge(**change)

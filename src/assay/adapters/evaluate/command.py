@@ -82,7 +82,8 @@ class Adapter:
             ComponentFailed: if it ends with another exit code than 0, or leaves no results.
         """
         out = session.workdir / "out"
-        out.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(out, ignore_errors=True)  # an earlier attempt's files must not be taken for this one's
+        out.mkdir(parents=True)
         values = self._values(target, out, session)
         limits = [t for t in (self.options.timeout_s, session.remaining_s()) if t is not None]
         work = Work(

@@ -1,4 +1,4 @@
-"""Evaluate kind `lm_eval`: EleutherAI's lm-evaluation-harness 0.4 as a child process, against a served target.
+"""Evaluate kind `lm_eval`: lm-evaluation-harness 0.4 as a child process, against a served target.
 
 Only its files are read, never its output. `doctor` and the plan ask for its version without importing it.
 """
@@ -187,6 +187,8 @@ class Adapter:
                 next="add a `serve:` to the step",
             )
         out = session.workdir / "results"
+        shutil.rmtree(out, ignore_errors=True)  # an earlier attempt's files must not be taken for this one's
+        out.mkdir(parents=True)
         work = self._work(target, target.endpoint, out, session)
         session.note("lm-eval is loading its tasks")
         run = _wait(session, work)

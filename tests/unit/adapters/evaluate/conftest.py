@@ -41,18 +41,21 @@ class StubServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What a chat completion looks like."""
         question = body["messages"][-1]["content"]
         total = str(sum(int(x) for x in re.findall(r"\d+", question)))
         content = None if question in self.null else "?" if question in self.wrong else total
         return {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]}
 
     def close(self) -> None:
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
 
 @pytest.fixture
 def stub() -> Iterator[StubServer]:
+    """A server of its own for one test."""
     server = StubServer()
     yield server
     server.close()

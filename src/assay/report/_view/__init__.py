@@ -1,0 +1,1 @@
+"""The parts of the HTML report's view: plain typed data out of a history and its documents."""
