@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from _figures import Row, below, main
+from ruamel.yaml import YAML
 
 from assay.cli.demo_train import assets
 from assay.core.events import EventType
@@ -27,7 +29,9 @@ def measure(quick: bool) -> list[Row]:
         if quick:
             spec = quick_spec(folder)
             command = [sys.executable, "-m", "assay", "run", str(spec)]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
         ledger = next(folder.rglob("ledger.db"), None)
         if ledger is None:
             sys.exit(f"the study did not start: {done.stderr[-500:]}")
@@ -38,10 +42,6 @@ def measure(quick: bool) -> list[Row]:
 
 def quick_spec(folder: Path) -> Path:
     """The example with only its GGUF rung."""
-    import shutil
-
-    from ruamel.yaml import YAML
-
     for part in ("model", "tasks"):
         shutil.copytree(assets() / part, folder / part)
     yaml = YAML()

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from _figures import Row, below, main
 
+from assay.core.events import EventType
+from assay.ledger.home import Home
+
 REPEATS, QUICK_REPEATS = 11, 5
 PEERS = {"lm_eval": "import lm_eval.evaluator", "mlflow": "import mlflow"}
 
@@ -48,15 +51,14 @@ def measure(quick: bool) -> list[Row]:
 
 def ledger_of_a_study(folder: Path) -> None:
     """Make `assay ls` read something: a ledger with finished studies."""
-    from assay.core.events import EventType
-    from assay.ledger.home import Home
-
     os.environ.pop("ASSAY_HOME", None)
     ledger = Home(folder / ".assay", create=True).ledger
     for number in range(20):
         study = {"id": f"s-{number}", "job": "release", "source": {"path": "/models/source"}}
-        ledger.append(EventType.STUDY_OPENED, study["id"], {"study": study})  # type: ignore[arg-type]
-        ledger.append(EventType.STUDY_CLOSED, study["id"], {"outcome": "ACCEPT", "why": "a candidate was accepted"})  # type: ignore[arg-type]
+        ledger.append(EventType.STUDY_OPENED, study["id"], {"study": study})
+        ledger.append(
+            EventType.STUDY_CLOSED, study["id"], {"outcome": "ACCEPT", "why": "a candidate was accepted"}
+        )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,11 @@ def build() -> ModuleType:
 
 def test_derived_files_are_up_to_date(build: ModuleType) -> None:
     """`make docs` would change nothing."""
-    stale = [str(path.relative_to(ROOT)) for path, text in build.files() if path.read_text(encoding="utf-8") != text]
+    stale = [
+        str(path.relative_to(ROOT))
+        for path, text in build.files()
+        if path.read_text(encoding="utf-8") != text
+    ]
     assert stale == []
 
 

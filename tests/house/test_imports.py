@@ -88,10 +88,8 @@ def test_imports_only_floors_below(path: Path) -> None:
         if not name.startswith("assay."):
             continue
         other = floor_of(name)
-        if (
-            other.startswith("__version__")
-            or (not (SRC / other).exists()
-            and not (SRC / f"{other}.py").exists())
+        if other.startswith("__version__") or (
+            not (SRC / other).exists() and not (SRC / f"{other}.py").exists()
         ):
             continue
         assert other == floor or other in MAY[floor], f"{path.relative_to(SRC)}:{line} imports {name}"

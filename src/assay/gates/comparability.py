@@ -166,8 +166,8 @@ def _task(before: TaskResult, after: TaskResult, policy: ComparabilityPolicy) ->
     for side, task, row in (("baseline", before, rows[0]), ("candidate", after, rows[1])):
         if len(row) < len(task.samples):
             yield _Finding(f"the {side} has {len(task.samples) - len(row)} samples twice", True, name)
-    for side, mine, other in (("baseline", rows[0], rows[1]), ("candidate", rows[1], rows[0])):
-        alone = len(set(mine) - set(other))
+    for side, mine, theirs in (("baseline", rows[0], rows[1]), ("candidate", rows[1], rows[0])):
+        alone = len(set(mine) - set(theirs))
         if alone:
             yield _Finding(f"{alone} of {len(mine)} samples are the {side}'s alone", True, name, alone, 0)
     changed = sum(rows[0][k] != rows[1][k] for k in set(rows[0]) & set(rows[1]))

@@ -1,7 +1,8 @@
 """A tiny harness: asks a running server the first questions of some slices and writes lm-eval's files.
 
 `python -I -S harness.py BASE_URL MODEL OUT DATA N SLICE...` with standard library only. Greedy and one at a time, so
-that the same server gives the same bytes again; nothing that it writes depends on the clock.
+that the same server gives the same bytes again; nothing that it writes depends on the clock. While the file that
+`TWIN_HOLD` names is there it waits after its first answer, so that a test can strike in the middle.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +42,12 @@ def ask(base_url: str, model: str, question: str) -> str:
     return str(json.load(answer)["choices"][0]["message"]["content"] or "").strip()
 
 
+def hold() -> None:
+    """Wait as long as the test says."""
+    while os.path.exists(os.environ.get("TWIN_HOLD", "")):  # noqa: PTH110 - an empty name is no path
+        time.sleep(0.02)
+
+
 def row(number: int, doc: dict[str, str], answer: str) -> dict[str, Any]:
     """One sample as lm-eval logs it."""
     return {
@@ -61,7 +70,10 @@ def main(base_url: str, model: str, out: Path, data: Path, count: int, slices: l
     scores: dict[str, float] = {}
     for name in slices:
         lines = (data / f"{name}.jsonl").read_text().splitlines()[:count]
-        rows = [row(i, doc, ask(base_url, model, doc["question"])) for i, doc in enumerate(map(json.loads, lines))]
+        rows = []
+        for number, doc in enumerate(map(json.loads, lines)):
+            rows.append(row(number, doc, ask(base_url, model, doc["question"])))
+            hold()
         scores[name] = sum(r["exact_match"] for r in rows) / len(rows)
         text = "".join(json.dumps(r) + "\n" for r in rows)
         (out / f"samples_{name}_{STAMP}.jsonl").write_text(text)

@@ -1,0 +1,297 @@
+"""The precision of every weight as a picture: layers across, modules down, one colour for each number of bits."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from assay.core.checkpoint import Checkpoint, Module, ModuleKind
+from assay.report._view.text import one_line, percent, plural, size
+
+BUCKETS = (2, 3, 4, 5, 6, 8, 16, 32)
+"""Bits that have a colour of their own."""
+_CELL_PX = (26, 17, 11, 7)
+_CELL_LAYERS = (12, 28, 48)
+_ROW_PX = 20
+_ORDER = (
+    "qkv", "q_proj", "q_a", "q_b", "k_proj", "v_proj", "kv_a", "kv_b", "query", "key", "value", "o_proj", "out_proj",
+    "dense", "gate_up", "gate_proj", "up_proj", "fc1", "w1", "w3", "down_proj", "fc2", "w2",
+)  # fmt: skip
+_MAX_ROWS = 40
+_MAX_SINGLES = 24
+
+
+@dataclass(frozen=True)
+class Swatch:
+    """One precision of the legend."""
+
+    scheme: str
+    style: str
+    """CSS class of its colour."""
+    bits: str
+    modules: str
+    share: str
+    """Of the weights' bytes."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of equal layers in one row."""
+
+    x: int
+    y: int
+    width: int
+    style: str
+    text: str
+    """Bits, where the cell is wide enough to say it."""
+    title: str
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One kind of module."""
+
+    name: str
+    y: int
+    made_of: str
+    """What it is stored in, in words."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One stack of layers."""
+
+    title: str
+    width: int
+    height: int
+    row_px: int
+    rows: tuple[GridRow, ...]
+    cells: tuple[Cell, ...]
+    lines: tuple[int, ...]
+    """Between which layers lines are drawn."""
+    ticks: tuple[tuple[int, str], ...]
+    """Numbers of layers and where they stand."""
+    more: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Single:
+    """A module that belongs to no layer."""
+
+    name: str
+    style: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a size bar."""
+
+    x: float
+    width: float
+    style: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """All that is shown of a checkpoint's weights."""
+
+    total_bytes: int
+    total: str
+    bits: str
+    """Average bits per weight."""
+    legend: tuple[Swatch, ...]
+    grids: tuple[Grid, ...]
+    singles: tuple[Single, ...]
+    more_singles: str
+    problems: tuple[str, ...]
+
+
+def precision(checkpoint: Checkpoint) -> Precision:
+    """The picture of a checkpoint."""
+    styles = _styles(checkpoint.modules)
+    stacks: dict[str, dict[tuple[str, int], list[Module]]] = defaultdict(lambda: defaultdict(list))
+    single: list[Module] = []
+    for module in checkpoint.modules:
+        prefix, layer, rest = _place(module.name)
+        if layer is None:
+            single.append(module)
+        else:
+            stacks[prefix][rest, layer].append(module)
+    bits = 8.0 * checkpoint.weight_bytes / checkpoint.parameters if checkpoint.parameters else None
+    problems = [*checkpoint.problems, *(f"{m.name}: {p}" for m in checkpoint.modules for p in m.problems)]
+    more = len(single) - _MAX_SINGLES
+    return Precision(
+        total_bytes=checkpoint.weight_bytes,
+        total=size(checkpoint.weight_bytes),
+        bits="" if bits is None else f"{bits:.2f} bits a weight",
+        legend=_legend(checkpoint.modules, styles),
+        grids=tuple(_grid(title, cells, styles) for title, cells in stacks.items()),
+        singles=tuple(
+            Single(m.name, styles[m.scheme], f"{m.scheme}, {_bits(m.stored_bits)} bits")
+            for m in single[:_MAX_SINGLES]
+        ),
+        more_singles=f"and {more} more" if more > 0 else "",
+        problems=tuple(one_line(p) for p in problems[:20]),
+    )
+
+
+def segments(checkpoint: Checkpoint, whole_bytes: int) -> tuple[Segment, ...]:
+    """The bytes of a checkpoint by precision, as parts of a bar whose full width is `whole_bytes`."""
+    styles = _styles(checkpoint.modules)
+    parts, at = [], 0.0
+    if 2 * sum(_bytes(m) for m in checkpoint.modules) < checkpoint.weight_bytes:  # shapes are not known
+        return (whole(checkpoint.weight_bytes, whole_bytes),)
+    for scheme, held in _by_scheme(checkpoint.modules):
+        count = sum(_bytes(m) for m in held)
+        width = 100.0 * count / whole_bytes if whole_bytes else 0.0
+        title = f"{scheme}: {size(count)} in {plural(len(held), 'module')}"
+        parts.append(Segment(round(at, 3), round(width, 3), styles[scheme], title))
+        at += width
+    return tuple(parts)
+
+
+def whole(count: int, whole_bytes: int) -> Segment:
+    """A bar of which nothing but the size is known."""
+    width = 100.0 * count / whole_bytes if whole_bytes else 0.0
+    return Segment(0.0, round(min(100.0, width), 3), "unknown", size(count))
+
+
+def _place(name: str) -> tuple[str, int | None, str]:
+    """`model.layers.3.mlp.experts.7.up_proj` → stack, layer, kind of module (later numbers are any)."""
+    parts = name.split(".")
+    at = next((i for i, p in enumerate(parts) if re.fullmatch(r"\d{1,6}", p)), None)
+    if at is None:
+        return "", None, name
+    rest = ["*" if re.fullmatch(r"\d{1,6}", p) else p for p in parts[at + 1 :]]
+    return ".".join(parts[:at]), int(parts[at]), ".".join(rest) or "weight"
+
+
+def _bucket(module: Module) -> int:
+    return next((b for b in BUCKETS if module.weight_bits <= b), BUCKETS[-1])
+
+
+def _styles(modules: Sequence[Module]) -> dict[str, str]:
+    """Scheme → CSS class; a second scheme of the same bits gets a pattern."""
+    styles: dict[str, str] = {}
+    used: Counter[int] = Counter()
+    for scheme, held in _by_scheme(modules):
+        bucket = _bucket(held[0])
+        styles[scheme] = f"b{bucket}" + ("" if not used[bucket] else f" v{min(used[bucket], 2)}")
+        used[bucket] += 1
+    return styles
+
+
+def _by_scheme(modules: Iterable[Module]) -> list[tuple[str, list[Module]]]:
+    """Modules by precision, the most bytes first; equal ones by name."""
+    held: dict[str, list[Module]] = defaultdict(list)
+    for module in modules:
+        held[module.scheme].append(module)
+    return sorted(held.items(), key=lambda item: (-sum(_bytes(m) for m in item[1]), item[0]))
+
+
+def _legend(modules: Sequence[Module], styles: dict[str, str]) -> tuple[Swatch, ...]:
+    total = sum(_bytes(m) for m in modules) or 1.0
+    return tuple(
+        Swatch(
+            scheme=scheme,
+            style=styles[scheme],
+            bits=_span([m.stored_bits for m in held]),
+            modules=plural(len(held), "module"),
+            share=percent(sum(_bytes(m) for m in held) / total, 0),
+        )
+        for scheme, held in _by_scheme(modules)
+    )
+
+
+def _grid(title: str, cells: dict[tuple[str, int], list[Module]], styles: dict[str, str]) -> Grid:
+    layers = sorted({layer for _, layer in cells})
+    kinds = sorted({rest for rest, _ in cells}, key=lambda r: _rank(r, cells))
+    shown = kinds[:_MAX_ROWS]
+    px = next((p for p, n in zip(_CELL_PX, _CELL_LAYERS, strict=False) if len(layers) <= n), _CELL_PX[-1])
+    drawn, rows = [], []
+    for number, kind in enumerate(shown):
+        y = number * _ROW_PX
+        runs = _runs([cells.get((kind, layer), []) for layer in layers], merge=px < _CELL_PX[1])
+        drawn += [_cell(run, layers, px, y, kind, styles) for run in runs if run[2]]
+        held = [m for layer in layers for m in cells.get((kind, layer), [])]
+        rows.append(GridRow(kind, y, ", ".join(f"{s} × {len(m)}" for s, m in _by_scheme(held))))
+    every = max(1, math.ceil(len(layers) * 16 / max(1, len(layers) * px)))
+    ticks = [(i * px + px // 2, str(layer)) for i, layer in enumerate(layers) if i % (every * (5 if px < 17 else 1)) == 0]
+    more = len(kinds) - len(shown)
+    return Grid(
+        title=title,
+        width=len(layers) * px,
+        height=len(shown) * _ROW_PX,
+        row_px=_ROW_PX,
+        rows=tuple(rows),
+        cells=tuple(drawn),
+        lines=tuple(i * px for i in range(1, len(layers))),
+        ticks=tuple(ticks),
+        more=f"and {plural(more, 'more kind')} of modules" if more > 0 else "",
+        label=f"Precision of {plural(len(layers), 'layer')} of {title or 'the model'}: "
+        + "; ".join(f"{r.name} {r.made_of}" for r in rows[:12]),
+    )
+
+
+def _runs(row: Sequence[list[Module]], *, merge: bool) -> list[tuple[int, int, list[Module]]]:
+    """The cells of a row: start, end, modules; neighbouring layers of equal precision as one where asked."""
+    runs: list[tuple[int, int, list[Module]]] = []
+    for i, held in enumerate(row):
+        if merge and runs and _key(runs[-1][2]) == _key(held):
+            runs[-1] = (runs[-1][0], i + 1, runs[-1][2])
+        else:
+            runs.append((i, i + 1, held))
+    return runs
+
+
+def _key(held: Sequence[Module]) -> tuple[tuple[str, float], ...]:
+    return tuple(sorted((m.scheme, round(m.stored_bits, 2)) for m in held))
+
+
+def _cell(
+    run: tuple[int, int, list[Module]], layers: Sequence[int], px: int, y: int, kind: str, styles: dict[str, str]
+) -> Cell:
+    start, end, held = run
+    parts = _by_scheme(held)
+    main = parts[0][0]
+    where = f"layer {layers[start]}" if end - start == 1 else f"layers {layers[start]} to {layers[end - 1]}"
+    made = ", ".join(
+        f"{scheme}{f' × {len(m)}' if len(held) > 1 else ''}, {_span([x.stored_bits for x in m])} bits"
+        for scheme, m in parts
+    )
+    text = _bits(held[0].weight_bits) if px >= 17 else ""
+    return Cell(
+        x=start * px,
+        y=y,
+        width=(end - start) * px,
+        style=styles[main] + (" mixed" if len(parts) > 1 else ""),
+        text=text + ("+" if text and len(parts) > 1 else ""),
+        title=f"{kind}, {where}: {made}",
+    )
+
+
+def _rank(kind: str, cells: dict[tuple[str, int], list[Module]]) -> tuple[int, int, int, str]:
+    """Linears first and in the order of the forward pass, norms last."""
+    module = next(held[0] for (rest, _), held in cells.items() if rest == kind)
+    order = (ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.EMBEDDING, ModuleKind.OTHER, ModuleKind.NORM)
+    place = next((i for i, word in enumerate(_ORDER) if word in kind), len(_ORDER))
+    return order.index(module.kind), 0 if "attn" in kind or "attention" in kind else 1, place, kind
+
+
+def _bytes(module: Module) -> float:
+    return module.stored_bits * math.prod(module.shape or (0,)) / 8.0
+
+
+def _bits(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = _bits(min(values)), _bits(max(values))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,21 @@
+"""What the stories share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twin_project import Project, lay_out
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """The twin, laid out; at the end nothing of it may run."""
+    made = lay_out(tmp_path / "project")
+    yield made
+    for child in made.started:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+    made.nothing_left()
