@@ -21,6 +21,7 @@ from assay.core.results import Results
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.readers.results import read_results
+from assay.readers.results.harness import flat
 
 POLL_S = 0.5
 
@@ -130,7 +131,8 @@ class Adapter:
         facts: dict[str, Any] = {"command_version": self.options.version}
         if target.endpoint is not None:
             facts |= {"engine": target.endpoint.engine, "engine_version": target.endpoint.engine_version}
-            facts |= {f"serve.{k}": v for k, v in target.endpoint.facts.items()}
+            for key, value in target.endpoint.facts.items():
+                facts |= {} if key in facts else flat(f"serve.{key}", value)
         return results.model_copy(update={"protocol": {**results.protocol, **facts}})
 
 

@@ -393,5 +393,5 @@ def _served(results: Results, endpoint: Endpoint) -> Results:
     """The results with what is known of the server: it is part of how they were measured."""
     facts = {"engine": endpoint.engine, "engine_version": endpoint.engine_version}
     for key, value in endpoint.facts.items():
-        facts |= flat(f"serve.{key}", value)
+        facts |= {} if key in facts else flat(f"serve.{key}", value)
     return results.model_copy(update={"protocol": {**results.protocol, **facts}})

@@ -145,9 +145,10 @@ def _halved(weight: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], c
 
 def _group(scale: Tensor | None, shape: tuple[int, ...]) -> int | None:
     """Weights per scale along the input; None for one per row, tensor or block of rows."""
-    if scale is None or len(scale.shape) < 2 or scale.shape[-2] != shape[-2] or scale.shape[-1] in {0, 1}:
+    if scale is None or len(scale.shape) < 2 or len(shape) < 2 or scale.shape[-2] != shape[-2]:
         return None
-    return shape[-1] // scale.shape[-1] if shape[-1] % scale.shape[-1] == 0 else None
+    count = scale.shape[-1]
+    return shape[-1] // count if 1 < count <= shape[-1] and shape[-1] % count == 0 else None
 
 
 def _grouped(scale: Tensor, shape: tuple[int, ...], group: int) -> tuple[str, ...]:

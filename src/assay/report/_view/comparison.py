@@ -254,7 +254,9 @@ def _why(verdict: Verdict, estimates: Sequence[Estimate], word: str) -> str:
         same = ours is not None and ours.value == word
         return "Both refuse to judge." if same else "One of the two refuses to judge: see its reason."
     if ours.value == word:
-        far = "and the interval leaves no doubt about it" if macro.lower is not None else "on the same numbers"
+        far = (
+            "and the interval leaves no doubt about it" if macro.lower is not None else "on the same numbers"
+        )
         return f"Both rules come to the same word, {far}."
     worst = max((e for e in estimates if e.task != MACRO), key=lambda e: e.drop, default=macro)
     name = "the mean" if worst is macro else worst.task
@@ -272,4 +274,6 @@ def _why(verdict: Verdict, estimates: Sequence[Estimate], word: str) -> str:
             "The point rule is content with the bare numbers; the mean's interval "
             f"{_interval(macro)} reaches beyond what was allowed, so a real drop cannot be excluded."
         )
-    return f"The point rule sees no task over its threshold; the pairs show a drop of {_interval(macro)} points."
+    return (
+        f"The point rule sees no task over its threshold; the pairs show a drop of {_interval(macro)} points."
+    )

@@ -123,13 +123,12 @@ def precision(checkpoint: Checkpoint) -> Precision:
             single.append(module)
         else:
             stacks[prefix][rest, layer].append(module)
-    bits = 8.0 * checkpoint.weight_bytes / checkpoint.parameters if checkpoint.parameters else None
     problems = [*checkpoint.problems, *(f"{m.name}: {p}" for m in checkpoint.modules for p in m.problems)]
     more = len(single) - _MAX_SINGLES
     return Precision(
         total_bytes=checkpoint.weight_bytes,
         total=size(checkpoint.weight_bytes),
-        bits="" if bits is None else f"{bits:.2f} bits a weight",
+        bits=average(checkpoint),
         legend=_legend(checkpoint.modules, styles),
         grids=tuple(_grid(title, cells, styles) for title, cells in stacks.items()),
         singles=tuple(
@@ -139,6 +138,22 @@ def precision(checkpoint: Checkpoint) -> Precision:
         more_singles=f"and {more} more" if more > 0 else "",
         problems=tuple(one_line(p) for p in problems[:20]),
     )
+
+
+def average(checkpoint: Checkpoint | None) -> str:
+    """Bits on disk per weight over the whole checkpoint, scales included."""
+    if checkpoint is None or not checkpoint.parameters:
+        return ""
+    return f"{8.0 * checkpoint.weight_bytes / checkpoint.parameters:.2f} bits a weight"
+
+
+def merged_legend(checkpoints: Sequence[Checkpoint]) -> tuple[Swatch, ...]:
+    """The colours of all checkpoints together, the fewest bits first."""
+    seen: dict[str, Swatch] = {}
+    for checkpoint in checkpoints:
+        for swatch in _legend(checkpoint.modules, _styles(checkpoint.modules)):
+            seen.setdefault(swatch.scheme, swatch)
+    return tuple(sorted(seen.values(), key=lambda s: (int(s.style.split()[0][1:]), s.scheme)))
 
 
 def segments(checkpoint: Checkpoint, whole_bytes: int) -> tuple[Segment, ...]:
@@ -222,7 +237,11 @@ def _grid(title: str, cells: dict[tuple[str, int], list[Module]], styles: dict[s
         held = [m for layer in layers for m in cells.get((kind, layer), [])]
         rows.append(GridRow(kind, y, ", ".join(f"{s} × {len(m)}" for s, m in _by_scheme(held))))
     every = max(1, math.ceil(len(layers) * 16 / max(1, len(layers) * px)))
-    ticks = [(i * px + px // 2, str(layer)) for i, layer in enumerate(layers) if i % (every * (5 if px < 17 else 1)) == 0]
+    ticks = [
+        (i * px + px // 2, str(layer))
+        for i, layer in enumerate(layers)
+        if i % (every * (5 if px < 17 else 1)) == 0
+    ]
     more = len(kinds) - len(shown)
     return Grid(
         title=title,
@@ -255,7 +274,12 @@ def _key(held: Sequence[Module]) -> tuple[tuple[str, float], ...]:
 
 
 def _cell(
-    run: tuple[int, int, list[Module]], layers: Sequence[int], px: int, y: int, kind: str, styles: dict[str, str]
+    run: tuple[int, int, list[Module]],
+    layers: Sequence[int],
+    px: int,
+    y: int,
+    kind: str,
+    styles: dict[str, str],
 ) -> Cell:
     start, end, held = run
     parts = _by_scheme(held)

@@ -108,7 +108,11 @@ def duration(seconds: float) -> str:
     if seconds < 9.95:
         return f"{seconds:.2f} s" if seconds < 0.1 else f"{seconds:.1f} s"
     whole = round(seconds)
-    for unit, length, smaller, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+    for unit, length, smaller, part in (
+        ("d", 86_400, "h", 3_600),
+        ("h", 3_600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
         if whole >= length:
             return f"{whole // length} {unit} {whole % length // part} {smaller}"
     return f"{whole} s"

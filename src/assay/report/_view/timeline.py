@@ -65,9 +65,9 @@ class Timeline:
 class RunView:
     """One execution of a command."""
 
+    trial: str
     label: str
     step: str
-    candidate: str
     command: str
     folder: str
     log: str
@@ -130,7 +130,9 @@ def timeline(history: StudyHistory) -> Timeline:
     ordered = sorted(busy.items(), key=lambda item: -item[1])
     return Timeline(
         total=duration(clock.now),
-        trials=tuple(_trial(t, history, [s for s in spans if s.trial == t.id], axis) for t in history.trials.values()),
+        trials=tuple(
+            _trial(t, history, [s for s in spans if s.trial == t.id], axis) for t in history.trials.values()
+        ),
         ticks=tuple(replace(t, label=f"{t.label} s") for t in axis.ticks),
         cuts=tuple(
             Tick(axis.at(at), "resumed" if pause is None else f"resumed after {duration(pause)}")
@@ -143,23 +145,21 @@ def timeline(history: StudyHistory) -> Timeline:
 
 def runs(history: StudyHistory) -> tuple[RunView, ...]:
     """Every recorded execution, in order."""
-    names = {t.id: t.candidate.name for t in history.trials.values()}
     found = []
     for event in history.events:
         run = event.data.get("run")
         if event.type is EventType.RUN_FINISHED and isinstance(run, Mapping):
-            candidate = names.get(str(event.data.get("trial")), "")
-            found.append(_run(run, str(event.data.get("step", "")), candidate))
+            found.append(_run(run, str(event.data.get("step", "")), str(event.data.get("trial", ""))))
     return tuple(found)
 
 
-def _run(run: Mapping[str, Any], step: str, candidate: str) -> RunView:
+def _run(run: Mapping[str, Any], step: str, trial: str) -> RunView:
     command = run.get("command") or ()
     wall = run.get("wall_s")
     return RunView(
+        trial=trial,
         label=one_line(run.get("label", ""), 120),
         step=step,
-        candidate=candidate,
         command=shlex.join(plain(str(c)) for c in command),
         folder=one_line(run.get("cwd", "")),
         log=one_line(run.get("log", "")),
@@ -238,7 +238,7 @@ def _trial(trial: Trial, history: StudyHistory, spans: Sequence[_Span], axis: Ax
         if own:
             lanes.append(_lane(step, own, axis))
         elif shared and (place < reached or any(g.step == step for g in trial.gates.values())):
-            lanes.append(Lane(step, (), "shared", ("measured once, for an earlier candidate",)))
+            lanes.append(Lane(step, (), "shared", ("done before, for an earlier candidate",)))
         else:
             lanes.append(Lane(step, (), "not reached", ()))
     return TrialLanes(trial.candidate.name, decision_mark(trial.decision), tuple(lanes))
@@ -263,10 +263,10 @@ def _lane(step: str, spans: Sequence[_Span], axis: Axis) -> Lane:
         elif span.style == "cut":
             notes.append(f"attempt {span.attempt} was cut short")
         elif span.style == "shared":
-            notes.append("shared with later candidates")
+            notes.append("shared: done once for all candidates that are served the same way")
     last = spans[-1]
     wall = last.wall_s if last.wall_s is not None else last.end - last.start
     return Lane(step, tuple(bars), duration(wall), tuple(notes))
 
 
-_WORDS = {"done": "done", "shared": "done, shared with later candidates", "failed": "failed", "cut": "cut short"}
+_WORDS = {"done": "done", "shared": "done, shared by the candidates", "failed": "failed", "cut": "cut short"}

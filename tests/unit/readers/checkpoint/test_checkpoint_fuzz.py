@@ -44,8 +44,9 @@ JSON = st.recursive(
 SUFFIXES = st.sampled_from(
     [
         "weight", "weight_packed", "weight_scale", "weight_scale_2", "weight_scale_inv", "weight_zero_point",
-        "weight_shape", "weight_global_scale", "input_scale", "pre_quant_scale", "bias", "weight.absmax", "weight.quant_map",
-        "weight.quant_state.bitsandbytes__nf4", "weight.nested_absmax", "SCB", "_weight_qdata", "_weight_scale", "k_scale",
+        "weight_shape", "weight_global_scale", "input_scale", "pre_quant_scale", "bias", "weight.absmax",
+        "weight.quant_map", "weight.quant_state.bitsandbytes__nf4", "weight.nested_absmax", "SCB",
+        "_weight_qdata", "_weight_scale", "k_scale",
     ]
 )  # fmt: skip
 TENSORS = st.dictionaries(
@@ -98,7 +99,7 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any], dict[str, st
 def test_any_declaration_over_any_tensors(
     tmp_path_factory: pytest.TempPathFactory, case: Any, tokenizer: Any, settings: Any
 ) -> None:
-    """Nothing but UnreadableInput is raised; evidence can be stored; the gate answers; a sample is measured or missing."""
+    """Nothing but UnreadableInput is raised; evidence can be stored; the gate answers."""
     tensors, config, metadata, sidecar = case
     folder = tmp_path_factory.getbasetemp() / "fuzzed"
     folder.mkdir(exist_ok=True)

@@ -1,0 +1,1 @@
+"""Candidate → artifact on disk."""

@@ -1,0 +1,78 @@
+"""The HTML report: one file that stands alone, without network, frameworks or a need for scripts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from assay import __version__
+from assay.core.history import StudyHistory
+from assay.core.ports import Store
+from assay.ledger.home import Home
+from assay.report._view.text import plain
+from assay.report.view import build_page
+from assay.runtime.files import write_atomic
+
+
+def render(store: Store, history: StudyHistory) -> str:
+    """The report of a study in whatever state it is: finished, running, interrupted, aborted, or damaged.
+
+    The same ledger always gives the same page: nothing is read but the history and the store.
+
+    Args:
+        store: evidence and verdicts; what is missing there is named in the page.
+        history: the study.
+    """
+    environment = _environment()
+    script = environment.get_template("report.js").render()
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = build_page(store, history)
+    # Trusted: our own file, not a value of the study.
+    return environment.get_template("report.html.j2").render(
+        page=page,
+        script=Markup(script),  # noqa: S704
+        script_hash=hashed,
+        version=__version__,
+    )
+
+
+def write_report(home: Home, history: StudyHistory, out: Path | None = None) -> Path:
+    """Write the report of a study.
+
+    Args:
+        home: the `.assay` folder.
+        history: the study.
+        out: the file; `<home>/reports/<study>.html` if None.
+
+    Raises:
+        ComponentFailed, UsageError: see `runtime.files.write_atomic`.
+    """
+    path = out if out is not None else home.folder / "reports" / f"{history.study.id}.html"
+    write_atomic(path, render(home.store, history).encode("utf-8"))
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    """Templates that escape everything and stop at an unknown name."""
+    return Environment(
+        loader=PackageLoader("assay.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _finalize(value: Any) -> Any:
+    """Every value on its way into the page: no control characters, no reordering, no lone surrogates."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return plain(value)
+    return "" if value is None else value
