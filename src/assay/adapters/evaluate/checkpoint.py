@@ -59,5 +59,6 @@ class Adapter:
             ) from error
         facts = {**checkpoint.facts, "name": target.name}
         if target.intent:
-            facts["intent"] = {k: v for k, v in target.intent.items() if v is not None}
+            promise = {k: v for k, v in target.intent.items() if v is not None}
+            facts["intent"] = {**promise, "engine": target.engine} if target.engine else promise
         return checkpoint.model_copy(update={"facts": facts})
