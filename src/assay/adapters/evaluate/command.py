@@ -17,11 +17,10 @@ from assay.core.base import Noun
 from assay.core.errors import ComponentFailed, UnreadableInput
 from assay.core.evidence import Evidence
 from assay.core.ports import Component, Session, Target
-from assay.core.results import Results
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.readers.results import read_results
-from assay.readers.results.harness import flat
+from assay.readers.results.served import served
 
 POLL_S = 0.5
 
@@ -110,7 +109,7 @@ class Adapter:
             )
         except UnreadableInput as error:
             raise _failed(f"its results cannot be used: {error}", run) from error
-        return self._served(results, target)
+        return served(results, target, {"command_version": self.options.version})
 
     def _values(self, target: Target, out: Path, session: Session) -> Mapping[str, str]:
         endpoint = target.endpoint
@@ -126,14 +125,6 @@ class Adapter:
                 next="add a `serve:` to the step",
             )
         return values
-
-    def _served(self, results: Results, target: Target) -> Results:
-        facts: dict[str, Any] = {"command_version": self.options.version}
-        if target.endpoint is not None:
-            facts |= {"engine": target.endpoint.engine, "engine_version": target.endpoint.engine_version}
-            for key, value in target.endpoint.facts.items():
-                facts |= {} if key in facts else flat(f"serve.{key}", value)
-        return results.model_copy(update={"protocol": {**results.protocol, **facts}})
 
 
 def _filled(part: str, values: Mapping[str, str]) -> str:

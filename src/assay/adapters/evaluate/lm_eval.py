@@ -22,12 +22,12 @@ from assay.core.canon import digest
 from assay.core.errors import ComponentFailed, ComponentMissing, UnreadableInput
 from assay.core.evidence import Evidence
 from assay.core.ports import Component, Endpoint, Session, Target
-from assay.core.results import Results
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.readers.results import read_results
 from assay.readers.results.harness import flat
 from assay.readers.results.lm_eval import NULL_CONTENT
+from assay.readers.results.served import served
 from assay.runtime.files import digest_file, files_of
 
 POLL_S = 0.5
@@ -206,7 +206,7 @@ class Adapter:
                 next=f"read {work.log}",
                 log_tail=run.log_tail,
             ) from error
-        return _served(results, target.endpoint)
+        return served(results, target)
 
     def _work(self, target: Target, endpoint: Endpoint, out: Path, session: Session) -> Work:
         limits = [t for t in (self.options.timeout_s, session.remaining_s()) if t is not None]
@@ -219,7 +219,7 @@ class Adapter:
                 "run",
                 *self._flags(target, endpoint, out),
             ),
-            env=self._environment(),
+            env=self._environment(endpoint),
             cwd=str(self._working_folder() or session.workdir),
             log=str(session.workdir / "lm_eval.log"),
             timeout_s=max(0.1, min(limits)) if limits else None,
@@ -259,7 +259,7 @@ class Adapter:
             if mapping:
                 yield from (flag, json.dumps(dict(mapping)))
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, endpoint: Endpoint) -> dict[str, str]:
         environment = {
             "PYTHONSAFEPATH": "1",  # a file in the tasks folder must not shadow a module of lm-eval
             "PYTHONUNBUFFERED": "1",
@@ -269,7 +269,8 @@ class Adapter:
         }
         if self.options.offline:
             environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-        return environment
+        key = os.environ.get(str(endpoint.facts.get("api_key_env", "")))
+        return environment | {"OPENAI_API_KEY": key} if key else environment
 
     def _working_folder(self) -> Path | None:
         """Where the data files of the task YAMLs are found: lm-eval takes them relative to its own folder."""
@@ -387,11 +388,3 @@ def _failure(run: Run, log: Path, python: str) -> ComponentFailed | ComponentMis
         next=(symptom.next if symptom else "") or f"read {log}",
         log_tail=run.log_tail,
     )
-
-
-def _served(results: Results, endpoint: Endpoint) -> Results:
-    """The results with what is known of the server: it is part of how they were measured."""
-    facts = {"engine": endpoint.engine, "engine_version": endpoint.engine_version}
-    for key, value in endpoint.facts.items():
-        facts |= {} if key in facts else flat(f"serve.{key}", value)
-    return results.model_copy(update={"protocol": {**results.protocol, **facts}})

@@ -57,7 +57,7 @@ def _sizes(summary: Mapping[str, Any], bucket: str | None) -> list[Finding]:
     wrong = [n for n in ("source_bytes", "output_bytes") if not _positive(summary.get(n))]
     if wrong or not isinstance(source, int | float) or not isinstance(output, int | float):
         shown = ", ".join(f"{n}={str(summary.get(n))[:40]}" for n in wrong)
-        return [bad(f"sizes must be positive numbers of bytes: {shown}", FailureClass.USER_CONFIG_ERROR)]
+        return [bad(f"sizes must be numbers of bytes from 1 on: {shown}", FailureClass.USER_CONFIG_ERROR)]
     ratio = output / source
     numbers: dict[str, Any] = {"measured": round(ratio, 6), "unit": "of source"}
     if ratio >= 1.0:
@@ -125,7 +125,7 @@ def _metadata(diffs: Any) -> list[Finding]:
 
 
 def _positive(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and _finite(value) and value > 0
+    return not isinstance(value, bool) and isinstance(value, int | float) and _finite(value) and value >= 1
 
 
 def _finite(value: float) -> bool:

@@ -54,9 +54,9 @@ def measure(
     for module in sample(candidate, ours):
         rows = _rows(module)
         try:
-            reference = load(source_container, ours[module.name], rows)
-            stored = load(container, module, rows)
             with np.errstate(all="ignore"):
+                reference = load(source_container, ours[module.name], rows)
+                stored = load(container, module, rows)
                 error, fitted = _error(stored, reference, smoothed=smoothed)
             measurement = _measurement(module, error, reference.size)
             facts[module.name] = {
@@ -306,6 +306,8 @@ def _expanded(values: Array, rows: int, shape: tuple[int, ...]) -> Array:
 
 
 def _error(stored: Array, reference: Array, *, smoothed: bool) -> tuple[float, bool]:
+    if reference.size == 0 or stored.shape != reference.shape:
+        raise _Unsupported(f"shapes {stored.shape} and {reference.shape} cannot be compared")
     power = float(np.sqrt(np.mean(np.square(reference, dtype=np.float64))))
     if power == 0:
         raise _Unsupported("the source's rows are all zero")
