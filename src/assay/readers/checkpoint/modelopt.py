@@ -43,11 +43,8 @@ def read(container: Container, declaration: Declaration) -> Layout:
     problems = _disagreements(block, sidecar)
     algorithm = block.get("quant_algo", sidecar.get("quant_algo"))
     layers = block.get("quantized_layers") or sidecar.get("quantized_layers")
-    excludes = [
-        p
-        for p in (block.get("ignore") or sidecar.get("exclude_modules") or block.get("exclude_modules") or [])
-        if isinstance(p, str)
-    ]
+    listed = block.get("ignore") or sidecar.get("exclude_modules") or block.get("exclude_modules")
+    excludes = [p for p in listed if isinstance(p, str)] if isinstance(listed, list) else []
     table = layers if isinstance(layers, Mapping) else {}
     mixed = isinstance(algorithm, str) and algorithm.upper() == "MIXED_PRECISION"
     group = sidecar.get("group_size", block.get("group_size"))

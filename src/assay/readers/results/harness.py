@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -10,17 +11,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from assay.core.canon import digest_bytes
+from assay.core.canon import PREFIX
 from assay.core.errors import UnreadableInput
 from assay.core.evidence import Artifact
 from assay.core.results import Results
+from assay.readers.results.metrics import SHIPPED, MetricTable
 
-MAX_DOCUMENT_BYTES = 2**30
-"""Largest file that is read."""
+MAX_DOCUMENT_BYTES = 256 * 2**20
+"""Largest file that is read as one document. Files of rows are streamed and may be of any size."""
+
+MAX_VALUES = 8_000_000
+"""Most values (by commas and brackets) of one document: a parsed one costs up to 150 bytes each."""
 
 MAX_LINE_BYTES = 64 * 2**20
 MAX_FILES = 20_000
-MAX_DEPTH = 4
+MAX_DEPTH = 6
+HEAD_BYTES = 64 * 1024
+CHUNK_BYTES = 4 * 2**20
 EXACT_INTEGER = 2**53
 """Beyond this an integer is no number of canonical JSON."""
 
@@ -31,6 +38,8 @@ class Asked(NamedTuple):
     subject: str
     metrics: Mapping[str, str]
     """Task → the metric to judge by, where the harness computed several."""
+    table: MetricTable = SHIPPED
+    """Ranges, directions and planned sample counts."""
 
 
 class Harness(Protocol):
@@ -62,6 +71,11 @@ class Source:
         self.path = path
         self.is_dir = path.is_dir()
 
+    @property
+    def folder(self) -> Path:
+        """The folder itself, or the one that the file lies in."""
+        return self.path if self.is_dir else self.path.parent
+
     @cached_property
     def document(self) -> Any:
         """The file as JSON.
@@ -71,16 +85,29 @@ class Source:
         """
         return load_json(self.path)
 
-    def holds_document(self) -> bool:
-        """Whether the path is a file with a JSON document in it."""
+    @cached_property
+    def head(self) -> bytes:
+        """The first 64 KiB of the file; empty for a folder or an unreadable file."""
+        if self.is_dir:
+            return b""
         try:
-            return not self.is_dir and self.document is not None
+            with self.path.open("rb") as file:
+                return file.read(HEAD_BYTES)
+        except OSError:
+            return b""
+
+    def holds_document(self) -> bool:
+        """Whether the path is a file with one JSON document in it."""
+        if self.is_dir or self.head.lstrip()[:1] not in (b"{", b"["):
+            return False
+        try:
+            return self.document is not None
         except UnreadableInput:
             return False
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """All files of the folder, sorted, at most four levels deep.
+        """All files of the folder, sorted, at most six levels deep; links out of it are not followed.
 
         Raises:
             UnreadableInput: if it holds more files than a results folder does.
@@ -98,6 +125,10 @@ class Source:
                 )
         return tuple(sorted(found))
 
+    def named(self, *names: str) -> list[Path]:
+        """Files of the folder with one of these names; of a path to a file, that file if it has it."""
+        return [f for f in (self.files if self.is_dir else (self.path,)) if f.name in names]
+
 
 def load_json(path: Path) -> Any:
     """A JSON document; bare `NaN` and infinities are kept as floats for the reader to mark.
@@ -105,39 +136,47 @@ def load_json(path: Path) -> Any:
     Raises:
         UnreadableInput: if the file cannot be read, is too large, or holds no JSON.
     """
-    data = read_bytes(path)
+    return parse_json(read_bytes(path), str(path))
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """The value of a JSON document.
+
+    Raises:
+        UnreadableInput: if it is no JSON, or of so many values that it would fill the memory.
+    """
+    if len(data) > MAX_VALUES and sum(data.count(c) for c in (b",", b"[", b"{")) > MAX_VALUES:
+        raise UnreadableInput(f"a document of more than {MAX_VALUES:,} values", where=where)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:  # ValueError: syntax, encoding, integers of too many digits
-        raise UnreadableInput(f"no JSON document: {clip(error)}", where=str(path)) from error
+        raise UnreadableInput(f"no JSON document: {clip(error)}", where=where) from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file of at most 1 GiB.
+def quiet_json(path: Path) -> Any:
+    """The document, or None where there is none."""
+    try:
+        return load_json(path)
+    except UnreadableInput:
+        return None
+
+
+def read_bytes(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """The bytes of a file that is read whole.
 
     Raises:
-        UnreadableInput: if it cannot be read or is larger.
+        UnreadableInput: if it cannot be read or is larger than `limit`.
     """
     try:
-        if path.stat().st_size > MAX_DOCUMENT_BYTES:
-            raise UnreadableInput(f"larger than {MAX_DOCUMENT_BYTES} bytes", where=str(path))
-        return path.read_bytes()
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > limit:
+                raise UnreadableInput(f"larger than {limit:,} bytes", where=str(path))
+            data = file.read(limit + 1)
     except OSError as error:
         raise UnreadableInput(f"cannot be read: {error.strerror or error}", where=str(path)) from error
-
-
-def json_lines(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Line number and value of each non-blank line; a damaged line comes as a `Damaged`."""
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        if len(line) > MAX_LINE_BYTES:
-            yield number, Damaged(f"longer than {MAX_LINE_BYTES} bytes")
-            continue
-        try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield number, Damaged(clip(error))
+    if len(data) > limit:  # a device or a file that grows
+        raise UnreadableInput(f"larger than {limit:,} bytes", where=str(path))
+    return data
 
 
 class Damaged(NamedTuple):
@@ -146,14 +185,98 @@ class Damaged(NamedTuple):
     why: str
 
 
+class Lines:
+    """The non-blank lines of a file, streamed; afterwards `artifact` is the pin of the bytes that were read.
+
+    Args:
+        path: a file of any size.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def __iter__(self) -> Iterator[tuple[int, bytes | Damaged]]:
+        """Line number and bytes; a line that is too long comes as `Damaged`.
+
+        Raises:
+            UnreadableInput: if the file cannot be read.
+        """
+        number = 0
+        rest: list[bytes] = []
+        rest_bytes = 0
+        try:
+            with self.path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    self._hash.update(chunk)
+                    self._size += len(chunk)
+                    *whole, last = chunk.split(b"\n")
+                    if whole:
+                        first = self._joined(rest, rest_bytes, whole[0])
+                        whole[0] = b""
+                        number += 1
+                        if isinstance(first, Damaged) or first.strip():
+                            yield number, first
+                        rest, rest_bytes = [], 0
+                        for line in whole[1:]:
+                            number += 1
+                            if line and not line.isspace():
+                                yield number, line
+                    rest_bytes += len(last)
+                    if rest_bytes <= MAX_LINE_BYTES:
+                        rest.append(last)
+        except OSError as error:
+            raise UnreadableInput(
+                f"cannot be read: {error.strerror or error}", where=str(self.path)
+            ) from error
+        line_ = self._joined(rest, rest_bytes, b"")
+        if isinstance(line_, Damaged) or line_.strip():
+            yield number + 1, line_
+
+    @staticmethod
+    def _joined(rest: list[bytes], rest_bytes: int, end: bytes) -> bytes | Damaged:
+        if rest_bytes + len(end) > MAX_LINE_BYTES:
+            return Damaged(f"longer than {MAX_LINE_BYTES} bytes")
+        return b"".join([*rest, end]) if rest else end
+
+    @property
+    def artifact(self) -> Artifact:
+        """The pin; complete once the lines were gone through."""
+        return Artifact(
+            path=text(self.path), digest=PREFIX + self._hash.hexdigest(), size_bytes=self._size
+        )
+
+
+def json_lines(lines: Lines) -> Iterator[tuple[int, Any]]:
+    """Line number and value of each non-blank line; a damaged line comes as a `Damaged`."""
+    for number_, line in lines:
+        yield number_, line if isinstance(line, Damaged) else parse_line(line)
+
+
+def parse_line(line: bytes) -> Any:
+    """The JSON value of a line, or a `Damaged`."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Damaged(clip(error))
+
+
 def artifact(path: Path, data: bytes) -> Artifact:
     """The pin of a file that was read."""
-    return Artifact(path=text(path), digest=digest_bytes(data), size_bytes=len(data))
+    return Artifact(
+        path=text(path), digest=PREFIX + hashlib.sha256(data).hexdigest(), size_bytes=len(data)
+    )
 
 
 def text(value: Any, limit: int = 4000) -> str:
     """Any value as text that canonical JSON can hold: lone surrogates replaced, cut to `limit` characters."""
-    return str(value).encode("utf-8", "replace").decode()[:limit]
+    if type(value) is str and len(value) <= limit and value.isascii():
+        return value
+    try:
+        return str(value)[:limit].encode("utf-8", "replace").decode()
+    except (ValueError, RecursionError):  # an integer of too many digits; a list nested too deeply
+        return f"a {type(value).__name__} too large to show"
 
 
 def clip(value: Any) -> str:
@@ -172,10 +295,28 @@ def number(value: Any) -> float | None:
     return result if math.isfinite(result) else None
 
 
+def score_of(value: Any) -> float | None:
+    """The score of one row: a finite number, or a boolean as 0 or 1; None for everything else."""
+    return float(value) if isinstance(value, bool) else number(value)
+
+
 def count(value: Any) -> int | None:
     """A whole number, 350.0 included as JSON knows one kind of number; None for everything else."""
     exact = number(value)
     return int(exact) if exact is not None and exact.is_integer() and abs(exact) < EXACT_INTEGER else None
+
+
+def mapping(value: Any, *keys: str) -> Mapping[str, Any]:
+    """The object under a path of keys; an empty one where there is none."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def listed(value: Any, *keys: str) -> list[Any]:
+    """The list under a path of keys; an empty one where there is none."""
+    found = mapping(value, *keys[:-1]).get(keys[-1]) if keys else value
+    return found if isinstance(found, list) else []
 
 
 def flat(prefix: str, value: Any) -> dict[str, Any]:
@@ -193,10 +334,18 @@ def plain(value: Any) -> Any:
         return value if abs(value) < EXACT_INTEGER else text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else text(value)
-    return text(value) if isinstance(value, str) else text(json.dumps(value, sort_keys=True, default=str))
+    return text(value) if isinstance(value, str) else text(_ordered(value))
+
+
+_ordered = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=str).encode
 
 
 def row_digest(value: Any) -> str:
     """The first 128 bits of the SHA-256 of a JSON value, as hex: enough to tell rows apart."""
-    data = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str).encode()
-    return digest_bytes(data).removeprefix("sha256:")[:32]
+    return hashlib.sha256(_ordered(value).encode()).hexdigest()[:32]
+
+
+def some(errors: list[str], most: int = 20) -> tuple[str, ...]:
+    """The first errors, and how many more there are."""
+    more = len(errors) - most
+    return tuple(errors[:most]) + ((f"and {more} more like these",) if more > 0 else ())

@@ -1,0 +1,159 @@
+"""Rows of samples, by column, in bounded memory; and the typed parser of long files of JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from assay.core.results import OPTIONAL_COLUMNS, Samples, SampleState
+from assay.readers.results.harness import Damaged, parse_line, text
+
+try:
+    import msgspec
+except ImportError:  # rows are then parsed by the standard library: the same results, twelve times as slow
+    msgspec = None  # type: ignore[assignment]
+
+ID_CHARACTERS = 200
+CLUSTER_KEYS = ("cluster", "category", "subject", "subcategory", "topic", "slice", "subset_for_metrics")
+"""Fields under which harnesses say what a sample belongs to; the first that is there counts."""
+
+
+class Columns:
+    """Collects rows; equal words of a column are one object."""
+
+    def __init__(self) -> None:
+        self._id: list[str] = []
+        self._repeat: list[int] = []
+        self._prompt: list[str] = []
+        self._score: list[float | None] = []
+        self._state: list[SampleState] = []
+        self._output: list[str] = []
+        self._tokens: list[int | None] = []
+        self._finish: list[str] = []
+        self._cluster: list[str] = []
+        self._words: dict[Any, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._id)
+
+    def add(
+        self,
+        id_: str,
+        *,
+        repeat: int = 0,
+        prompt: str = "",
+        score: float | None = None,
+        state: SampleState = SampleState.SCORED,
+        output: str = "",
+        **more: Any,
+    ) -> None:
+        """One row.
+
+        Args:
+            id_: id of the item.
+            repeat: which answer to it.
+            prompt: digest of prompt and reference.
+            score: on the metric's scale; dropped where the state carries none.
+            state: what became of it; a row that counts as scored and has no score is missing.
+            output: digest of the answer.
+            **more: `tokens`, `finish_reason`, `cluster` where the harness says so.
+        """
+        if state is not SampleState.SCORED and state is not SampleState.MODEL_FAILURE:
+            score = None
+        elif score is None and state is SampleState.SCORED:
+            state = SampleState.MISSING
+        once = self._words.setdefault
+        self._id.append(id_)
+        self._repeat.append(repeat)
+        self._prompt.append(prompt)
+        self._score.append(once(score, score))
+        self._state.append(state)
+        self._output.append(output)
+        if more:
+            self._add_optional(**more)
+
+    def _add_optional(self, tokens: int | None = None, finish_reason: str = "", cluster: str = "") -> None:
+        once = self._words.setdefault
+        at = len(self._id) - 1
+        for column, value, empty in (
+            (self._tokens, tokens, None),
+            (self._finish, finish_reason, ""),
+            (self._cluster, cluster, ""),
+        ):
+            if value in (None, "") and not column:
+                continue
+            column.extend([empty] * (at - len(column)))  # type: ignore[list-item]
+            column.append(once(value, value))  # type: ignore[arg-type]
+
+    def samples(self) -> Samples:
+        """The finished rows."""
+        n = len(self._id)
+        optional: dict[str, list[Any]] = {}
+        for name, column, empty in zip(
+            OPTIONAL_COLUMNS, (self._tokens, self._finish, self._cluster), (None, "", ""), strict=True
+        ):
+            values: list[Any] = list(column)
+            if values:
+                values.extend([empty] * (n - len(values)))
+            optional[name] = values
+        return Samples(
+            id=tuple(self._id),
+            repeat=tuple(self._repeat),
+            prompt=tuple(self._prompt),
+            score=tuple(self._score),
+            state=tuple(self._state),
+            output=tuple(self._output),
+            **{name: tuple(values) for name, values in optional.items()},
+        )
+
+
+def identity(value: Any) -> str:
+    """An id as text, cut to 200 characters."""
+    return text(value, ID_CHARACTERS)
+
+
+def cluster_of(*places: Any) -> str:
+    """What a sample belongs to, by the first known field of the given objects."""
+    for place in places:
+        if isinstance(place, Mapping):
+            for key in CLUSTER_KEYS:
+                value = place.get(key)
+                if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+                    return identity(value)
+    return ""
+
+
+Row = Mapping[str, Any]
+
+
+def row_parser(fields: Sequence[str]) -> Callable[[bytes], Row | Damaged]:
+    """A parser of lines of which only some fields are wanted.
+
+    The others are skipped without being made into objects. A line that the strict parser refuses (a bare NaN,
+    a number beyond a double) is parsed again by the standard library.
+    """
+    if msgspec is None:
+        return _slow_row
+    struct = msgspec.defstruct(
+        "Row",
+        [(f"f{place}", Any, None) for place in range(len(fields))],
+        rename={f"f{place}": name for place, name in enumerate(fields)},
+        gc=False,
+    )
+    decode = msgspec.json.Decoder(struct).decode
+    names = [(f"f{place}", name) for place, name in enumerate(fields)]
+    strict_errors = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+    def parse(line: bytes) -> Row | Damaged:
+        try:
+            row = decode(line)
+        except strict_errors:
+            return _slow_row(line)
+        return {name: getattr(row, field) for field, name in names}
+
+    return parse
+
+
+def _slow_row(line: bytes) -> Row | Damaged:
+    row = parse_line(line)
+    return row if isinstance(row, dict | Damaged) else Damaged(text(row, 100))
