@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from assay import __version__
 from assay.core.history import StudyHistory
@@ -61,7 +61,7 @@ def write_report(home: Home, history: StudyHistory, out: Path | None = None) -> 
 @cache
 def _environment() -> Environment:
     """Templates that escape everything and stop at an unknown name."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("assay.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -69,6 +69,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = _prose
+    return environment
+
+
+def _prose(text: str) -> Markup:
+    """A sentence in which `commands` between backticks are set as code; all else is escaped."""
+    parts = plain(text).split("`")
+    if len(parts) % 2 == 0:  # an odd backtick is no pair
+        return escape(plain(text))
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _finalize(value: Any) -> Any:

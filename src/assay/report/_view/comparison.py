@@ -10,10 +10,11 @@ from typing import Any
 from assay.core.verdict import Estimate, Verdict
 from assay.core.vocabulary import Outcome, Status
 from assay.report._view.axis import Axis, Tick, axis_over
+from assay.report._view.gates import MACRO, MEAN
 from assay.report._view.marks import Mark, outcome_mark, status_mark
-from assay.report._view.text import one_line, percent, plural, points
+from assay.report._view.settled import finite, mapping
+from assay.report._view.text import bound_above, bound_below, one_line, percent, plural, points
 
-MACRO = "macro"
 _MINI = (-2.0, 3.0)
 """The ladder's small plots reach from -2 to 3 margins; what lies beyond is an arrow."""
 
@@ -89,8 +90,8 @@ class Mini:
 
 def comparison(verdict: Verdict) -> Comparison | None:
     """The comparison that a verdict holds; None if it compared nothing."""
-    beside = _mapping(verdict.extra.get("point"))
-    per_task = _mapping(beside.get("per_task")) or _mapping(verdict.extra.get("per_task"))
+    beside = mapping(verdict.extra.get("point"))
+    per_task = mapping(beside.get("per_task")) or mapping(verdict.extra.get("per_task"))
     estimates = [e for e in verdict.estimates if math.isfinite(e.drop)] or _from_numbers(verdict, per_task)
     if not estimates:
         return None
@@ -131,30 +132,20 @@ def mini(verdict: Verdict) -> Mini | None:
     )
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _from_numbers(verdict: Verdict, per_task: Mapping[str, Any]) -> list[Estimate]:
     """The point rule's own rows: a drop without an interval."""
     found = []
     limit = next((r.limit for r in verdict.reasons if isinstance(r.limit, float | int)), None)
     for task, row in per_task.items():
-        numbers = [_number(_mapping(row).get(k)) for k in ("baseline", "candidate", "drop_fraction", "scale")]
+        numbers = [finite(mapping(row).get(k)) for k in ("baseline", "candidate", "drop_fraction", "scale")]
         before, after, drop, scale = numbers
         if before is None or after is None or drop is None or not scale:
             continue
-        within = _mapping(row).get("within_threshold")
+        within = mapping(row).get("within_threshold")
         status = {True: Status.PASS, False: Status.FAIL}.get(within) if isinstance(within, bool) else None
         values = {"baseline": before / scale, "candidate": after / scale, "drop": drop}
         found.append(Estimate(task=str(task), margin=limit, status=status, role="point", **values))
     return found
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def _axis(estimates: Sequence[Estimate]) -> Axis:
@@ -168,13 +159,13 @@ def _axis(estimates: Sequence[Estimate]) -> Axis:
 
 def _row(e: Estimate, axis: Axis, per_task: Mapping[str, Any]) -> Row:
     primary = e.task == MACRO
-    within = _mapping(per_task.get(e.task)).get("within_threshold")
+    within = mapping(per_task.get(e.task)).get("within_threshold")
     point = None
     if isinstance(within, bool):
         point = Mark("within", "good", "check") if within else Mark("over", "bad", "cross")
     kind = "margin" if primary else "threshold" if e.role == "point" else "guard"
     return Row(
-        task="mean over tasks" if primary else e.task,
+        task=MEAN if primary else e.task,
         primary=primary,
         mark=status_mark(e.status) if e.status else Mark("advisory", "idle", "dash"),
         at=axis.at(100.0 * e.drop),
@@ -199,11 +190,11 @@ def _count(value: int | None) -> str:
 
 
 def _interval(e: Estimate) -> str:
-    return "" if e.lower is None or e.upper is None else f"{points(e.lower)} to {points(e.upper)}"
+    return "" if e.lower is None or e.upper is None else f"{bound_below(e.lower)} to {bound_above(e.upper)}"
 
 
 def _sentence(e: Estimate) -> str:
-    name = "mean over tasks" if e.task == MACRO else e.task
+    name = MEAN if e.task == MACRO else e.task
     interval = f", interval {_interval(e)}" if _interval(e) else ""
     limit = "no limit" if e.margin is None else f"limit {points(e.margin, 1)}"
     word = f": {e.status.value}" if e.status else ""
@@ -219,12 +210,13 @@ def _notes(verdict: Verdict) -> tuple[str, ...]:
         if isinstance(bare, int) and not isinstance(bare, bool) and bare != verdict.needed:
             text += f"; about {bare:,} if the candidate is no worse at all"
         notes.append(text + ".")
-    smallest = _number(extra.get("smallest_certified_margin"))
+    smallest = finite(extra.get("smallest_certified_margin"))
     if smallest is not None:
-        notes.append(f"The smallest margin that this evidence certifies is {points(smallest)} points.")
-    flips = _number(extra.get("flip_rate"))
+        notes.append(f"The smallest margin that this evidence certifies is {bound_above(smallest)} points.")
+    flips = finite(extra.get("flip_rate"))
     if flips is not None:
-        notes.append(f"{percent(flips)} of the answers changed between right and wrong.")
+        changed = f"{percent(flips)} of the answers" if flips else "No answer"
+        notes.append(f"{changed} changed between right and wrong.")
     inferred = extra.get("inferred_scales")
     if isinstance(inferred, list | tuple) and inferred:
         names = ", ".join(one_line(n, 60) for n in inferred[:5])
@@ -261,10 +253,10 @@ def _why(verdict: Verdict, estimates: Sequence[Estimate], word: str) -> str:
     worst = max((e for e in estimates if e.task != MACRO), key=lambda e: e.drop, default=macro)
     name = "the mean" if worst is macro else worst.task
     seen = f"{name} drops by {points(worst.drop)} points as a bare number"
-    spread = f"over {plural(worst.n, 'pair')} " if worst.n else ""
+    spread = f"over {plural(worst.n, 'pair')} " if worst.n else "on these samples "
     if word == Outcome.REGRESSION.value:
         tail = (
-            f"that {spread}may as well be {_interval(worst)}: too little to call it a regression"
+            f"{spread}that may as well be {_interval(worst)}, too little to call it a regression"
             if ours is Outcome.INCONCLUSIVE
             else f"{spread}the interval {_interval(worst)} stays within what was allowed"
         )

@@ -56,6 +56,10 @@ class Verification:
     evidence: tuple[EvidenceView, ...]
 
 
+_GUARD = "largest tolerated drop of a single task"
+_GUARDS = f"{_GUARD}: the smallest of 2, 3, 4, 5 and 8 points that its number of pairs can prove"
+
+
 def verification(history: StudyHistory, documents: Documents) -> Verification:
     """Everything of the last section."""
     source = history.study.source
@@ -121,7 +125,7 @@ def _comparison(policy: ComparePolicy) -> list[Term]:
             "chance of a wrong ACCEPT", percent(policy.alpha_accept), shared if policy.comparisons > 1 else ""
         ),
         Term("chance of a wrong REGRESSION", percent(policy.alpha_regress), ""),
-        Term("guard of a task", guard or "none", "largest tolerated drop of a single task"),
+        Term("guard of a task", guard or "none", _GUARDS if guard == "ladder" else _GUARD),
         Term(
             "flips planned for",
             percent(policy.planning_flip_rate),
@@ -185,7 +189,7 @@ def _document(digest: str, role: str, trial: Trial, documents: Documents) -> Evi
         candidate=trial.candidate.name,
         about=_about(evidence),
         provenance=provenance,
-        files=plural(len(evidence.artifacts), "file") if evidence else "",
+        files=plural(len(evidence.artifacts), "file") if evidence and evidence.artifacts else "",
         digest=digest_of(digest),
         problem=documents.problems.get(digest, ""),
     )

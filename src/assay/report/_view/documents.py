@@ -36,7 +36,8 @@ class Documents:
             try:
                 self._evidence[digest] = None if document is None else evidence_from_json(document)
             except ValueError as error:
-                self._evidence[digest] = self._no(digest, error)
+                self._evidence[digest] = None
+                self.problems[digest] = one_line(error)
         return self._evidence[digest]
 
     def verdict(self, digest: str | None) -> Verdict | None:
@@ -48,15 +49,17 @@ class Documents:
             try:
                 self._verdicts[digest] = None if document is None else Verdict.from_json(document)
             except ValueError as error:
-                self._verdicts[digest] = self._no(digest, error)
+                self._verdicts[digest] = None
+                self.problems[digest] = one_line(error)
         return self._verdicts[digest]
 
     def _get(self, digest: str) -> Mapping[str, Any] | None:
         try:
-            document = self._store.get(digest)
+            document: object = self._store.get(digest)
         except (AssayError, OSError, ValueError, LookupError) as error:
-            return self._no(digest, error)
-        return document if isinstance(document, Mapping) else self._no(digest, "no JSON object")
-
-    def _no(self, digest: str, why: object) -> None:
-        self.problems[digest] = one_line(why)
+            self.problems[digest] = one_line(error)
+            return None
+        if not isinstance(document, Mapping):
+            self.problems[digest] = "no JSON object"
+            return None
+        return document

@@ -17,6 +17,11 @@ from assay.report._view.documents import Documents
 from assay.report._view.marks import Mark, status_mark
 from assay.report._view.text import Digest, digest_of, measured, plain
 
+MACRO = "macro"
+"""Task name of the mean over tasks."""
+MEAN = "mean over tasks"
+"""What people call it."""
+
 
 @dataclass(frozen=True)
 class ReasonView:
@@ -108,7 +113,7 @@ def _reason(reason: Reason) -> ReasonView:
     )
     return ReasonView(
         mark=Mark("ok", "good", "check") if reason.ok else Mark("not ok", "bad", "cross"),
-        where=reason.where,
+        where=MEAN if reason.where == MACRO else reason.where,
         text=reason.text,
         numbers=numbers,
         evidence=digest_of(reason.evidence) if reason.evidence else None,

@@ -41,12 +41,12 @@ NOT_TRIED = Mark("NOT TRIED", "idle", "dash")
 NOT_REACHED = Mark("NOT REACHED", "idle", "dash")
 
 
-def outcome_mark(outcome: Outcome | str | None) -> Mark:
+def outcome_mark(outcome: str) -> Mark:
     """The mark of a Decision's word; a word that is none of ours is shown as it is."""
     try:
         word = Outcome(outcome)
     except ValueError:
-        return Mark(str(outcome), "odd", "bang") if outcome else UNFINISHED
+        return Mark(outcome, "odd", "bang")
     return Mark(word.value.replace("_", " "), *_OUTCOMES[word])
 
 

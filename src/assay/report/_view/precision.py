@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from assay.core.checkpoint import Checkpoint, Module, ModuleKind
@@ -45,6 +45,10 @@ class Cell:
     y: int
     width: int
     style: str
+    other: str
+    """CSS class of the second precision in this cell, if there is one."""
+    other_px: int
+    """Its share of the cell's height."""
     text: str
     """Bits, where the cell is wide enough to say it."""
     title: str
@@ -101,7 +105,6 @@ class Segment:
 class Precision:
     """All that is shown of a checkpoint's weights."""
 
-    total_bytes: int
     total: str
     bits: str
     """Average bits per weight."""
@@ -112,9 +115,40 @@ class Precision:
     problems: tuple[str, ...]
 
 
-def precision(checkpoint: Checkpoint) -> Precision:
-    """The picture of a checkpoint."""
-    styles = _styles(checkpoint.modules)
+def styles_of(modules: Sequence[Module]) -> dict[str, str]:
+    """Scheme → CSS class by its bits; a second scheme of the same bits gets a pattern."""
+    styles: dict[str, str] = {}
+    used: Counter[int] = Counter()
+    for scheme, held in sorted(_by_scheme(modules)):
+        bucket = _bucket(held[0])
+        styles[scheme] = f"b{bucket}" + (f" v{min(used[bucket], 2)}" if used[bucket] else "")
+        used[bucket] += 1
+    return styles
+
+
+def legend(modules: Sequence[Module], styles: Mapping[str, str]) -> tuple[Swatch, ...]:
+    """The colours that occur, the fewest bits first."""
+    total = sum(_bytes(m) for m in modules) or 1.0
+    found = [
+        Swatch(
+            scheme=scheme,
+            style=styles[scheme],
+            bits=_span([m.stored_bits for m in held]),
+            modules=plural(len(held), "module"),
+            share=percent(sum(_bytes(m) for m in held) / total, 0),
+        )
+        for scheme, held in sorted(_by_scheme(modules), key=lambda item: (_bucket(item[1][0]), item[0]))
+    ]
+    return tuple(found)
+
+
+def precision(checkpoint: Checkpoint, styles: Mapping[str, str]) -> Precision:
+    """The picture of a checkpoint.
+
+    Args:
+        checkpoint: its modules.
+        styles: of `styles_of` over all checkpoints of the page.
+    """
     stacks: dict[str, dict[tuple[str, int], list[Module]]] = defaultdict(lambda: defaultdict(list))
     single: list[Module] = []
     for module in checkpoint.modules:
@@ -126,10 +160,9 @@ def precision(checkpoint: Checkpoint) -> Precision:
     problems = [*checkpoint.problems, *(f"{m.name}: {p}" for m in checkpoint.modules for p in m.problems)]
     more = len(single) - _MAX_SINGLES
     return Precision(
-        total_bytes=checkpoint.weight_bytes,
         total=size(checkpoint.weight_bytes),
         bits=average(checkpoint),
-        legend=_legend(checkpoint.modules, styles),
+        legend=legend(checkpoint.modules, styles),
         grids=tuple(_grid(title, cells, styles) for title, cells in stacks.items()),
         singles=tuple(
             Single(m.name, styles[m.scheme], f"{m.scheme}, {_bits(m.stored_bits)} bits")
@@ -147,24 +180,16 @@ def average(checkpoint: Checkpoint | None) -> str:
     return f"{8.0 * checkpoint.weight_bytes / checkpoint.parameters:.2f} bits a weight"
 
 
-def merged_legend(checkpoints: Sequence[Checkpoint]) -> tuple[Swatch, ...]:
-    """The colours of all checkpoints together, the fewest bits first."""
-    seen: dict[str, Swatch] = {}
-    for checkpoint in checkpoints:
-        for swatch in _legend(checkpoint.modules, _styles(checkpoint.modules)):
-            seen.setdefault(swatch.scheme, swatch)
-    return tuple(sorted(seen.values(), key=lambda s: (int(s.style.split()[0][1:]), s.scheme)))
-
-
-def segments(checkpoint: Checkpoint, whole_bytes: int) -> tuple[Segment, ...]:
+def segments(checkpoint: Checkpoint, whole_bytes: int, styles: Mapping[str, str]) -> tuple[Segment, ...]:
     """The bytes of a checkpoint by precision, as parts of a bar whose full width is `whole_bytes`."""
-    styles = _styles(checkpoint.modules)
-    parts, at = [], 0.0
-    if 2 * sum(_bytes(m) for m in checkpoint.modules) < checkpoint.weight_bytes:  # shapes are not known
+    known = sum(_bytes(m) for m in checkpoint.modules)
+    if 2 * known < checkpoint.weight_bytes or not known:  # shapes are not known
         return (whole(checkpoint.weight_bytes, whole_bytes),)
+    parts, at = [], 0.0
     for scheme, held in _by_scheme(checkpoint.modules):
         count = sum(_bytes(m) for m in held)
-        width = 100.0 * count / whole_bytes if whole_bytes else 0.0
+        # shares of the real size: what is stored beside the weights may not widen the bar
+        width = 100.0 * count / known * checkpoint.weight_bytes / whole_bytes if whole_bytes else 0.0
         title = f"{scheme}: {size(count)} in {plural(len(held), 'module')}"
         parts.append(Segment(round(at, 3), round(width, 3), styles[scheme], title))
         at += width
@@ -191,17 +216,6 @@ def _bucket(module: Module) -> int:
     return next((b for b in BUCKETS if module.weight_bits <= b), BUCKETS[-1])
 
 
-def _styles(modules: Sequence[Module]) -> dict[str, str]:
-    """Scheme → CSS class; a second scheme of the same bits gets a pattern."""
-    styles: dict[str, str] = {}
-    used: Counter[int] = Counter()
-    for scheme, held in _by_scheme(modules):
-        bucket = _bucket(held[0])
-        styles[scheme] = f"b{bucket}" + ("" if not used[bucket] else f" v{min(used[bucket], 2)}")
-        used[bucket] += 1
-    return styles
-
-
 def _by_scheme(modules: Iterable[Module]) -> list[tuple[str, list[Module]]]:
     """Modules by precision, the most bytes first; equal ones by name."""
     held: dict[str, list[Module]] = defaultdict(list)
@@ -210,21 +224,7 @@ def _by_scheme(modules: Iterable[Module]) -> list[tuple[str, list[Module]]]:
     return sorted(held.items(), key=lambda item: (-sum(_bytes(m) for m in item[1]), item[0]))
 
 
-def _legend(modules: Sequence[Module], styles: dict[str, str]) -> tuple[Swatch, ...]:
-    total = sum(_bytes(m) for m in modules) or 1.0
-    return tuple(
-        Swatch(
-            scheme=scheme,
-            style=styles[scheme],
-            bits=_span([m.stored_bits for m in held]),
-            modules=plural(len(held), "module"),
-            share=percent(sum(_bytes(m) for m in held) / total, 0),
-        )
-        for scheme, held in _by_scheme(modules)
-    )
-
-
-def _grid(title: str, cells: dict[tuple[str, int], list[Module]], styles: dict[str, str]) -> Grid:
+def _grid(title: str, cells: dict[tuple[str, int], list[Module]], styles: Mapping[str, str]) -> Grid:
     layers = sorted({layer for _, layer in cells})
     kinds = sorted({rest for rest, _ in cells}, key=lambda r: _rank(r, cells))
     shown = kinds[:_MAX_ROWS]
@@ -235,7 +235,7 @@ def _grid(title: str, cells: dict[tuple[str, int], list[Module]], styles: dict[s
         runs = _runs([cells.get((kind, layer), []) for layer in layers], merge=px < _CELL_PX[1])
         drawn += [_cell(run, layers, px, y, kind, styles) for run in runs if run[2]]
         held = [m for layer in layers for m in cells.get((kind, layer), [])]
-        rows.append(GridRow(kind, y, ", ".join(f"{s} × {len(m)}" for s, m in _by_scheme(held))))
+        rows.append(GridRow(kind, y, ", ".join(_times(s, len(m)) for s, m in _by_scheme(held))))
     every = max(1, math.ceil(len(layers) * 16 / max(1, len(layers) * px)))
     ticks = [
         (i * px + px // 2, str(layer))
@@ -279,14 +279,14 @@ def _cell(
     px: int,
     y: int,
     kind: str,
-    styles: dict[str, str],
+    styles: Mapping[str, str],
 ) -> Cell:
     start, end, held = run
     parts = _by_scheme(held)
-    main = parts[0][0]
+    main, mixed = parts[0][0], len(parts) > 1
     where = f"layer {layers[start]}" if end - start == 1 else f"layers {layers[start]} to {layers[end - 1]}"
     made = ", ".join(
-        f"{scheme}{f' × {len(m)}' if len(held) > 1 else ''}, {_span([x.stored_bits for x in m])} bits"
+        f"{_times(scheme, len(m)) if len(held) > 1 else scheme}, {_span([x.stored_bits for x in m])} bits"
         for scheme, m in parts
     )
     text = _bits(held[0].weight_bits) if px >= 17 else ""
@@ -294,8 +294,10 @@ def _cell(
         x=start * px,
         y=y,
         width=(end - start) * px,
-        style=styles[main] + (" mixed" if len(parts) > 1 else ""),
-        text=text + ("+" if text and len(parts) > 1 else ""),
+        style=styles[main],
+        other=styles[parts[1][0]] if mixed else "",
+        other_px=max(5, round(_ROW_PX * len(parts[1][1]) / len(held))) if mixed else 0,
+        text=text + ("+" if text and mixed else ""),
         title=f"{kind}, {where}: {made}",
     )
 
@@ -310,6 +312,10 @@ def _rank(kind: str, cells: dict[tuple[str, int], list[Module]]) -> tuple[int, i
 
 def _bytes(module: Module) -> float:
     return module.stored_bits * math.prod(module.shape or (0,)) / 8.0
+
+
+def _times(scheme: str, count: int) -> str:
+    return f"{scheme} \u00d7 {count}"
 
 
 def _bits(value: float) -> str:

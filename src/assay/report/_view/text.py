@@ -77,6 +77,16 @@ def points(share: float, digits: int = 2) -> str:
     return signed(100.0 * share, digits)
 
 
+def bound_above(share: float) -> str:
+    """An upper bound in points, rounded up: it may not be told smaller than it is."""
+    return signed(math.ceil(share * 10_000 - 1e-9) / 100)
+
+
+def bound_below(share: float) -> str:
+    """A lower bound in points, rounded down."""
+    return signed(math.floor(share * 10_000 + 1e-9) / 100)
+
+
 def percent(share: float, digits: int = 1) -> str:
     """A share as a percentage."""
     return f"{signed(100.0 * share, digits)} %"
@@ -130,7 +140,13 @@ def instant(at: str) -> datetime | None:
 def moment(at: str) -> str:
     """A recorded time for people, in UTC."""
     found = instant(at)
-    return f"{found:%-d %B %Y, %H:%M:%S} UTC" if found else one_line(at, 40)
+    return f"{found.day} {found:%B %Y, %H:%M} UTC" if found else one_line(at, 40)
+
+
+def day(at: str) -> str:
+    """The date of a recorded time, in UTC."""
+    found = instant(at)
+    return f"{found.day} {found:%B %Y}" if found else one_line(at, 40)
 
 
 def plural(count: int, noun: str, many: str = "") -> str:
@@ -145,7 +161,7 @@ def measured(value: float | str | None, unit: str) -> str:
     if isinstance(value, str):
         return short(value) if value.startswith("sha256:") else one_line(value, 120)
     if unit == "goodness":
-        return f"{points(value)} points"
+        return f"{bound_above(value)} points"
     if unit == "bytes":
         return f"{number(value)} bytes"
     return f"{number(value)} {one_line(unit, 40)}".strip()

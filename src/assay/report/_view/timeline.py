@@ -13,6 +13,7 @@ from assay.core.history import StudyHistory
 from assay.core.trial import Trial
 from assay.report._view.axis import Axis, Tick, with_ticks
 from assay.report._view.marks import Mark, decision_mark
+from assay.report._view.settled import finite, mapping
 from assay.report._view.text import duration, instant, one_line, percent, plain
 
 
@@ -51,6 +52,8 @@ class TrialLanes:
 class Timeline:
     """The whole study in time."""
 
+    active_s: float
+    """Seconds from opening to the last work, pauses before a resumption left out."""
     total: str
     trials: tuple[TrialLanes, ...]
     ticks: tuple[Tick, ...]
@@ -129,6 +132,7 @@ def timeline(history: StudyHistory) -> Timeline:
     whole = max(clock.now, sum(busy.values()), 1e-9)
     ordered = sorted(busy.items(), key=lambda item: -item[1])
     return Timeline(
+        active_s=clock.now,
         total=duration(clock.now),
         trials=tuple(
             _trial(t, history, [s for s in spans if s.trial == t.id], axis) for t in history.trials.values()
@@ -154,17 +158,17 @@ def runs(history: StudyHistory) -> tuple[RunView, ...]:
 
 
 def _run(run: Mapping[str, Any], step: str, trial: str) -> RunView:
-    command = run.get("command") or ()
-    wall = run.get("wall_s")
+    command = run.get("command")
+    wall = finite(run.get("wall_s"))
     return RunView(
         trial=trial,
         label=one_line(run.get("label", ""), 120),
         step=step,
-        command=shlex.join(plain(str(c)) for c in command),
+        command=shlex.join(plain(str(c)) for c in command) if isinstance(command, list | tuple) else "",
         folder=one_line(run.get("cwd", "")),
         log=one_line(run.get("log", "")),
         mark=_ending(run),
-        seconds=duration(wall) if isinstance(wall, int | float) else "",
+        seconds="" if wall is None else duration(wall),
         tail=plain(str(run.get("log_tail") or "")),
     )
 
@@ -203,24 +207,24 @@ def _spans(events: Sequence[Event], clock: _Clock) -> list[_Span]:
         elif event.type is EventType.STEP_FINISHED and key in open_:
             span = open_.pop(key)
             span.style = "shared" if data.get("shared") else "done"
-            span.wall_s = data.get("wall_s")
+            span.wall_s = finite(data.get("wall_s"))
         elif event.type is EventType.STEP_RETRIED:
             _failed(spans, key, data)
             open_.pop(key, None)
         elif event.type is EventType.VERDICT_RECORDED:
-            line = data.get("line", {})
+            line = mapping(data.get("line"))
             failed = open_.pop((key[0], str(line.get("gate", ""))), None)  # the step itself could not be done
             if failed is not None:
                 failed.style, failed.why = "failed", one_line(line.get("detail", ""))
         elif event.type is EventType.DECISION_RECORDED:
-            trial = str(data.get("decision", {}).get("trial", ""))
+            trial = str(mapping(data.get("decision")).get("trial", ""))
             for k in [k for k in open_ if k[0] == trial]:
                 open_.pop(k)
     return spans
 
 
 def _failed(spans: Sequence[_Span], key: tuple[str, str], data: Mapping[str, Any]) -> None:
-    after = data.get("after", {})
+    after = mapping(data.get("after"))
     last = next((s for s in reversed(spans) if (s.trial, s.step) == key), None)
     if last is not None:
         last.style = "failed"
@@ -238,7 +242,7 @@ def _trial(trial: Trial, history: StudyHistory, spans: Sequence[_Span], axis: Ax
         if own:
             lanes.append(_lane(step, own, axis))
         elif shared and (place < reached or any(g.step == step for g in trial.gates.values())):
-            lanes.append(Lane(step, (), "shared", ("done before, for an earlier candidate",)))
+            lanes.append(Lane(step, (), "shared", ()))
         else:
             lanes.append(Lane(step, (), "not reached", ()))
     return TrialLanes(trial.candidate.name, decision_mark(trial.decision), tuple(lanes))
@@ -262,8 +266,6 @@ def _lane(step: str, spans: Sequence[_Span], axis: Axis) -> Lane:
             notes.append(f"attempt {span.attempt} failed: {span.why}")
         elif span.style == "cut":
             notes.append(f"attempt {span.attempt} was cut short")
-        elif span.style == "shared":
-            notes.append("shared: done once for all candidates that are served the same way")
     last = spans[-1]
     wall = last.wall_s if last.wall_s is not None else last.end - last.start
     return Lane(step, tuple(bars), duration(wall), tuple(notes))
