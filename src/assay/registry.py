@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +23,8 @@ from assay.core.gate import Gate
 from assay.core.study import AdapterRef, GateRef
 from assay.core.vocabulary import Verb
 from assay.runtime.files import artifact
+
+M = TypeVar("M", bound=BaseModel)
 
 _GATES: Mapping[str, tuple[str, str, str]] = {
     "setup": ("assay.gates.setup", "SetupGate", "SetupPolicy"),
@@ -62,9 +65,29 @@ def module(verb: Verb, kind: str, where: str = "") -> Any:
             next="`assay doctor` lists all kinds and what they need",
         )
     try:
-        return importlib.import_module(name)
+        found = importlib.import_module(name)
     except ImportError as error:
         raise SpecError(f"{verb.value} kind {kind!r} cannot be imported: {error}", where=where) from error
+    lacking = [n for n in ("Options", _class_name(kind)) if not hasattr(found, n)]
+    if lacking:
+        raise SpecError(f"{verb.value} kind {kind!r}: module {name} has no {lacking[0]!r}", where=where)
+    return found
+
+
+def _class_name(kind: str) -> str:
+    return kind.partition(":")[2] or "Adapter"
+
+
+def validated(model: type[M], values: Any, where: str = "") -> M:
+    """Values of a spec as a model. Strict as JSON is: `true` is no number, and `"1"` is text.
+
+    Raises:
+        SpecError: naming the key, its place, and what is allowed there.
+    """
+    try:
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise spec_error(error, where, model) from error
 
 
 @cache
@@ -79,27 +102,31 @@ def options(verb: Verb, ref: AdapterRef, where: str = "") -> BaseModel:
         SpecError: naming the option and its place in the spec.
     """
     model: type[BaseModel] = module(verb, ref.kind, where).Options
-    try:
-        return model.model_validate(dict(ref.options))
-    except ValidationError as error:
-        raise spec_error(error, where, model) from error
+    return validated(model, dict(ref.options), where)
 
 
 def adapter(verb: Verb, ref: AdapterRef, where: str = "") -> Any:
     """An adapter, made with its options."""
     values = options(verb, ref, where)
-    name = ref.kind.partition(":")[2] or "Adapter"
-    return getattr(module(verb, ref.kind, where), name)(values)
+    return getattr(module(verb, ref.kind, where), _class_name(ref.kind))(values)
 
 
 def resolved(verb: Verb, ref: AdapterRef, base: Path, where: str = "") -> AdapterRef:
-    """The reference with every default filled in and every path made absolute, so that it stands alone."""
+    """The reference with every default filled in and every path made absolute, so that it stands alone.
+
+    Raises:
+        SpecError: also if a file or folder that is read is not there; what `apply` makes is not there yet.
+    """
     values = options(verb, ref, where)
     filled = values.model_dump(mode="json")
     for name, field in type(values).model_fields.items():
         marked = any(isinstance(m, PathMark) for m in field.metadata) or "PathMark" in repr(field.annotation)
-        if marked and isinstance(filled.get(name), str):
-            filled[name] = str((base / Path(filled[name]).expanduser()).absolute())
+        if not marked or not isinstance(filled.get(name), str):
+            continue
+        path = (base / Path(filled[name]).expanduser()).absolute()
+        if verb is not Verb.APPLY and not path.exists():
+            raise SpecError(f"no such file or folder: {path}", where=f"{where}.{name}")
+        filled[name] = str(path)
     return AdapterRef(kind=ref.kind, options=filled)
 
 
@@ -114,10 +141,7 @@ def gate(ref: GateRef) -> Gate:
     except KeyError:
         raise SpecError(f"unknown gate {ref.gate!r}", allowed=", ".join(_GATES)) from None
     found = importlib.import_module(name)
-    try:
-        policy = getattr(found, policy_name).model_validate(dict(ref.policy))
-    except ValidationError as error:
-        raise spec_error(error, f"gate {ref.gate}", getattr(found, policy_name)) from error
+    policy = validated(getattr(found, policy_name), dict(ref.policy), f"gate {ref.gate}")
     made: Gate = getattr(found, class_name)(policy)
     return made
 
@@ -132,17 +156,25 @@ def spec_error(error: ValidationError, where: str, model: type[BaseModel]) -> Sp
         return SpecError("unknown key", where=place, allowed=known)
     more = len(error.errors()) - 1
     also = f" (and {more} more)" if more else ""
-    return SpecError(f"{first['msg']}{also}, not {first['input']!r:.80}", where=place)
+    given = first["input"]
+    shown = "" if isinstance(given, Mapping) else f", not {given!r:.80}"
+    return SpecError(f"{first['msg'].removeprefix('Value error, ')}{shown}{also}", where=place)
 
 
 def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterator[str]:
     """The keys that a model knows at a place."""
-    here: Any = model
+    here = model
     for part in path:
-        field = getattr(here, "model_fields", {}).get(part)
-        here = field.annotation if field is not None else here
-    fields = getattr(here, "model_fields", model.model_fields)
-    return iter(f.alias or name for name, f in fields.items())
+        field = here.model_fields.get(str(part))
+        here = (_model_in(field.annotation) if field is not None else None) or here
+    return iter(f.alias or name for name, f in here.model_fields.items())
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds: alone, optional, or as the items of a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for a in get_args(annotation) if (found := _model_in(a)) is not None), None)
 
 
 class Registry:

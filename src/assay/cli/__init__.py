@@ -86,8 +86,34 @@ def _run(argv: list[str] | None) -> int:
         error.show()
         return 2
     except BrokenPipeError:
-        return 0
+        return _nobody_reads()
+    except OSError as error:
+        _say(f"assay: {error.filename or 'the operating system'}: {error.strerror or error}")
+        return 6
+    except Exception as error:  # noqa: BLE001 - whatever we overlooked must not end in a traceback either
+        _say(f"assay: {_defect(error)}")
+        return 5
     return result if isinstance(result, int) else 0
+
+
+def _nobody_reads() -> int:
+    """Leave quietly when stdout was closed, as `head` does; the interpreter would complain when it flushes."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _defect(error: Exception) -> str:
+    """A defect of Assay in one line that can be reported."""
+    import traceback
+
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())[:300]
+    return (
+        f"a defect of Assay: {type(error).__name__}: {text} ({frame.filename}:{frame.lineno}). "
+        "Next: report this line; what is finished is in the ledger, `assay resume` goes on"
+    )
 
 
 def _say(line: str) -> None:

@@ -9,10 +9,11 @@ import click
 from assay import registry
 from assay.core.errors import UsageError
 from assay.core.events import EventType
-from assay.core.history import StudyHistory, replay
+from assay.core.history import StudyHistory
 from assay.core.trial import Trial
 from assay.core.vocabulary import Verb
 from assay.ledger.home import Home, find_home
+from assay.ledger.projections import histories
 
 
 @click.command()
@@ -22,7 +23,7 @@ def apply(name: str, yes: bool) -> int:
     """Bring an accepted candidate to the target that its spec names."""
     home = Home(find_home(), create=False)
     with home.writing():
-        history, trial = _find(home, name)
+        history, trial = _find(home, name, "accepted")
         decision = trial.decision
         if decision is None or not decision.keeps:
             word = decision.outcome.value if decision else "no Decision yet"
@@ -52,7 +53,7 @@ def undo(name: str) -> int:
     """Take an application back: the target is as it was before."""
     home = Home(find_home(), create=False)
     with home.writing():
-        history, trial = _find(home, name)
+        history, trial = _find(home, name, "applied")
         token = (
             history.applied.get(trial.id)
             or history.apply_pending.get(trial.id)
@@ -71,9 +72,9 @@ def undo(name: str) -> int:
     return 0
 
 
-def _find(home: Home, name: str) -> tuple[StudyHistory, Trial]:
-    """A trial by its id, or the trial of a study that there is no doubt about."""
-    known = replay(home.ledger.read())
+def _find(home: Home, name: str, wanted: str) -> tuple[StudyHistory, Trial]:
+    """A trial by its id, or the one of a study that is wanted: accepted, or applied."""
+    known = histories(home.ledger.read())
     for history in known.values():
         if name in history.trials:
             return history, history.trials[name]
@@ -83,8 +84,12 @@ def _find(home: Home, name: str) -> tuple[StudyHistory, Trial]:
             f"no study or trial {name!r}", where=str(home.folder), allowed=ids, next="`assay ls`"
         )
     history = known[name]
-    kept = [t for t in history.trials.values() if t.decision and t.decision.keeps]
-    if len(kept) != 1:
-        names = ", ".join(t.id for t in kept) or "none was accepted"
-        raise UsageError(f"{name} has {len(kept)} accepted trials", allowed=names)
-    return history, kept[0]
+    fitting = {
+        "accepted": [t.id for t in history.trials.values() if t.decision and t.decision.keeps],
+        "applied": [*history.applied, *history.apply_pending],
+    }[wanted]
+    if not fitting:
+        raise UsageError(f"{name} has no {wanted} trial", next=f"`assay show {name}`")
+    if len(fitting) > 1:
+        raise UsageError(f"{name} has {len(fitting)} {wanted} trials: name one", allowed=", ".join(fitting))
+    return history, history.trials[fitting[0]]

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -38,12 +37,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> ReleaseSpec:
     for item in overrides:
         _override(tree, item)
     try:
-        spec = ReleaseSpec.model_validate(_plain(tree))
-    except ValidationError as error:
-        wrong = registry.spec_error(error, "", ReleaseSpec)
-        raise _located(path, tree, wrong) from error
-    try:
-        resolved = _resolved(spec, path.absolute().parent)
+        resolved = _resolved(registry.validated(ReleaseSpec, _plain(tree)), path.absolute().parent)
         _check_intents(resolved)
     except SpecError as error:
         raise _located(path, tree, error) from error
@@ -94,7 +88,10 @@ def _override(tree: CommentedMap, item: str) -> None:
     here: Any = tree
     for part in parts[:-1]:
         here = _child(here, part, key)
-    value = YAML(typ="safe").load(io.StringIO(text))
+    try:
+        value = YAML(typ="safe").load(io.StringIO(text))
+    except YAMLError as error:
+        raise SpecError(f"{key!r}: {text!r} is no YAML value", where="--set") from error
     if isinstance(here, CommentedSeq):
         here[_index(here, parts[-1], key)] = value
     elif isinstance(here, CommentedMap):
@@ -152,6 +149,9 @@ def _resolved(spec: ReleaseSpec, base: Path) -> ReleaseSpec:
     def made(verb: Verb, ref: AdapterRef, where: str) -> AdapterRef:
         return registry.resolved(verb, ref, base, where)
 
+    source = (base / Path(spec.source).expanduser()).absolute()
+    if not source.exists():
+        raise SpecError(f"no such checkpoint: {source}", where="source", next="correct `source`")
     recipes = tuple(
         r.model_copy(
             update={
@@ -163,7 +163,7 @@ def _resolved(spec: ReleaseSpec, base: Path) -> ReleaseSpec:
     )
     return spec.model_copy(
         update={
-            "source": str((base / Path(spec.source).expanduser()).absolute()),
+            "source": str(source),
             "recipes": recipes,
             "serve": made(Verb.SERVE, spec.serve, "serve"),
             "evaluate": made(Verb.EVALUATE, spec.evaluate, "evaluate"),

@@ -113,9 +113,9 @@ def report(study: str, bundle: Path | None, out: Path | None) -> int:
 def _find(home: Any, name: str) -> tuple[Any, Any]:
     """A study, or a trial with its study."""
     from assay.core.errors import UsageError
-    from assay.core.history import replay
+    from assay.ledger.projections import histories
 
-    known = replay(home.ledger.read())
+    known = histories(home.ledger.read())
     if name in known:
         return known[name], None
     for history in known.values():

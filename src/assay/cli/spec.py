@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-from assay.core.errors import SpecError
-
 KINDS = ("release",)
 
 
@@ -42,10 +40,7 @@ def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> int:
     from assay.runtime.files import artifact
 
     resolved = load_spec(spec, overrides)
-    source = Path(resolved.source)
-    if not source.exists():
-        raise SpecError("no such checkpoint", where=f"{spec}: source: {source}")
-    described = describe(resolved, artifact(source), components(resolved))
+    described = describe(resolved, artifact(Path(resolved.source)), components(resolved))
     if as_json:
         click.echo(json.dumps(described, indent=2))
     else:

@@ -11,13 +11,13 @@ from assay import registry
 from assay.cli.load import components, load_spec
 from assay.cli.progress import observer
 from assay.core.decision import EXIT_CODES
-from assay.core.errors import ComponentMissing, UnreadableInput, UsageError
-from assay.core.history import StudyHistory, replay
+from assay.core.errors import AssayError, ComponentMissing, UsageError
+from assay.core.history import StudyHistory
 from assay.core.study import Study
 from assay.engine.study import StudyLoop
 from assay.flows.release import ReleaseSpec, plan
 from assay.ledger.home import Home, find_home
-from assay.ledger.projections import study_summary
+from assay.ledger.projections import histories, study_summary
 from assay.runtime.files import artifact
 
 
@@ -31,13 +31,11 @@ def run(spec: Path, overrides: tuple[str, ...], as_json: bool, report: bool) -> 
     resolved = load_spec(spec, overrides)
     _require_components(resolved)
     source = Path(resolved.source)
-    if not source.exists():
-        raise UnreadableInput(
-            "no such checkpoint", where=f"{spec}: source: {source}", next="correct `source`"
-        )
-    home = Home(find_home(spec.absolute().parent), create=True)
+    folder = find_home(spec.absolute().parent)
+    _require_room(resolved, source, folder)
+    home = Home(folder, create=True)
     with home.writing():
-        known = replay(home.ledger.read())
+        known = histories(home.ledger.read())
         study = plan(resolved, artifact(source), _new_id(resolved.name, known))
         _mention_unfinished(known, study)
         return run_study(home, study, as_json=as_json, report=report)
@@ -76,9 +74,7 @@ def run_study(home: Home, study: Study, *, as_json: bool, report: bool) -> int:
         outcome = loop.run()
     summary = study_summary(loop.journal.history)
     if report:
-        from assay.report.html import write_report
-
-        summary["report"] = str(write_report(home, loop.journal.history))
+        summary["report"] = _report(home, loop.journal.history)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:
@@ -88,19 +84,47 @@ def run_study(home: Home, study: Study, *, as_json: bool, report: bool) -> int:
     return EXIT_CODES[outcome]
 
 
+def _report(home: Home, history: StudyHistory) -> str | None:
+    """Write the report; the Decision stands also where a page of it cannot be written."""
+    from assay.report.html import write_report
+
+    try:
+        return str(write_report(home, history))
+    except AssayError as error:
+        click.echo(f"assay: no report: {error}", err=True)
+        return None
+
+
 def find_study(home: Home, name: str) -> StudyHistory:
     """A study by its id.
 
     Raises:
         UsageError: if the ledger does not know it.
     """
-    known = replay(home.ledger.read())
+    known = histories(home.ledger.read())
     if name not in known:
         ids = ", ".join(list(known)[-5:]) or "none"
         raise UsageError(
             f"no study {name!r}", where=str(home.folder), allowed=ids, next="`assay ls` lists all"
         )
     return known[name]
+
+
+def _require_room(spec: ReleaseSpec, source: Path, folder: Path) -> None:
+    """What would stand in the way at the end is said before anything is paid for."""
+    if source.resolve() in folder.resolve().parents:
+        raise UsageError(
+            "the ledger would lie inside the source checkpoint and change it",
+            where=str(folder),
+            next="move the spec out of that folder, or set ASSAY_HOME",
+        )
+    target = spec.apply.options.get("path") if spec.apply_on_accept else None
+    if target is not None and Path(target).exists():
+        raise UsageError(
+            "it exists already, and a release is never overwritten",
+            where=f"apply.path: {target}",
+            next="`assay undo` the earlier release, name another `apply.path`, or set `apply_on_accept: false`",
+        )
 
 
 def _new_id(name: str, known: dict[str, StudyHistory]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from assay.core.base import Noun
 from assay.core.evidence import Evidence
@@ -25,6 +27,34 @@ class RunStatus(StrEnum):
     KILLED = "KILLED"
     UNKNOWN = "UNKNOWN"
 
+    @classmethod
+    def of(cls, word: Any) -> RunStatus:
+        """What a status word means, whatever its case and spelling; UNKNOWN for anything else."""
+        if not isinstance(word, str):
+            return cls.UNKNOWN
+        return STATUS_WORDS.get(re.sub(r"[\s-]+", "_", word.strip().lower()), cls.UNKNOWN)
+
+
+STATUS_WORDS: Mapping[str, RunStatus] = MappingProxyType(
+    {
+        **{s.value.lower(): s for s in RunStatus},
+        **dict.fromkeys(
+            ("succeeded", "successful", "ok", "passed", "completed", "complete"), RunStatus.SUCCESS
+        ),
+        **dict.fromkeys(("done", "finished"), RunStatus.SUCCESS),
+        **dict.fromkeys(("failure", "fail", "error", "errored", "crashed"), RunStatus.FAILED),
+        **dict.fromkeys(("in_progress", "started", "executing", "completing"), RunStatus.RUNNING),
+        **dict.fromkeys(("queued", "submitted", "waiting", "created", "preempted"), RunStatus.PENDING),
+        **dict.fromkeys(("timed_out", "timedout", "time_limit"), RunStatus.TIMEOUT),
+        **dict.fromkeys(("resumed", "requeued", "restarting"), RunStatus.RESUMING),
+        **dict.fromkeys(("canceled", "cancelled", "aborted", "terminated", "oom_killed"), RunStatus.KILLED),
+        "out_of_memory": RunStatus.KILLED,
+        "node_fail": RunStatus.KILLED,
+        "not_found": RunStatus.UNKNOWN,
+    }
+)
+"""Spellings of launchers and schedulers, in lower case with underscores."""
+
 
 class SampleState(StrEnum):
     """What became of one sample. A model's own failure is scored wrong; the others are not the model's fault."""
@@ -36,8 +66,12 @@ class SampleState(StrEnum):
     MISSING = "missing"
 
 
+OPTIONAL_COLUMNS = ("tokens", "finish_reason", "cluster")
+"""Columns of `Samples` that not every harness fills. An empty one is absent, also in the stored document."""
+
+
 class Samples(Noun):
-    """The rows of one task, by column; all columns have the same length."""
+    """The rows of one task, by column; all columns have the same length, an optional one may be empty."""
 
     id: tuple[str, ...] = ()
     """Stable id of the item: the harness's document hash where it has one, else its id."""
@@ -49,13 +83,29 @@ class Samples(Noun):
     state: tuple[SampleState, ...] = ()
     output: tuple[str, ...] = ()
     """Digest of what the model answered, to find identical outputs and flips in wording."""
+    tokens: tuple[int | None, ...] = ()
+    """Tokens that the model generated."""
+    finish_reason: tuple[str, ...] = ()
+    """Why the generation ended, in the harness's own word; empty where a row does not say."""
+    cluster: tuple[str, ...] = ()
+    """Rows of one cluster (a subject, a passage) are not independent of each other."""
 
     @model_validator(mode="after")
     def _equal_columns(self) -> Self:
         lengths = {len(c) for c in (self.id, self.repeat, self.prompt, self.score, self.state, self.output)}
+        lengths |= {len(getattr(self, c)) for c in OPTIONAL_COLUMNS} - {0}
         if len(lengths) > 1:
             raise ValueError(f"columns of different length: {sorted(lengths)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_columns(self, serialize: Callable[[Samples], dict[str, Any]]) -> dict[str, Any]:
+        """What was stored before a column existed keeps its digest."""
+        value = serialize(self)
+        for column in OPTIONAL_COLUMNS:
+            if not value.get(column):
+                value.pop(column, None)
+        return value
 
     def __len__(self) -> int:
         return len(self.id)

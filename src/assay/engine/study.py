@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from assay.core.decision import Decision, fold_study
-from assay.core.errors import Interrupted
+from assay.core.errors import Interrupted, UsageError
 from assay.core.events import EventType
 from assay.core.ports import Ledger, Store
 from assay.core.study import Study
@@ -72,7 +72,8 @@ class StudyLoop:
             self._apply_pending()
         except Interrupted as signal:
             self.journal.write(EventType.STUDY_INTERRUPTED, {"signal": signal.what})
-            raise
+            what = f"interrupted by {signal.what}; what is finished is kept"
+            raise Interrupted(what, where=self.study.id, next=f"`assay resume {self.study.id}`") from signal
         outcome = fold_study([d.outcome for d in self.journal.history.decisions])
         self.journal.write(EventType.STUDY_CLOSED, {"outcome": outcome.value, "why": why})
         return outcome
@@ -99,15 +100,22 @@ class StudyLoop:
         return None
 
     def _apply(self, trial: Trial, decision: Decision) -> None:
-        if trial.id in self.journal.history.applied or decision.facts.get("artifact") is None:
-            return
+        history = self.journal.history
+        taken_back = any(e.type is EventType.UNDO_DONE for e in history.events)
+        if history.applied or taken_back or decision.facts.get("artifact") is None:
+            return  # one target takes one candidate, the first; another, or the same again, is `assay apply`
         artifact = Path(decision.facts["artifact"]["path"])
         adapter = self.components.apply(self.study.apply)
-        token = self.journal.history.apply_pending.get(trial.id)
-        if token is None:
-            token = adapter.plan(artifact, decision)
-            self.journal.write(EventType.APPLY_INTENDED, {"trial": trial.id, "token": dict(token)})
-        adapter.apply(artifact, decision, token)
+        token = history.apply_pending.get(trial.id)
+        try:
+            if token is None:
+                token = adapter.plan(artifact, decision)
+                self.journal.write(EventType.APPLY_INTENDED, {"trial": trial.id, "token": dict(token)})
+            adapter.apply(artifact, decision, token)
+        except UsageError as error:
+            what = f"{trial.id} is {decision.outcome}, but cannot be applied: {error.what}"
+            help_ = f"make room there, then `assay resume {self.study.id}`"
+            raise UsageError(what, where=error.where, next=help_) from error
         self.journal.write(EventType.APPLY_DONE, {"trial": trial.id})
         self.observer.tell(Progress("apply", trial=trial.id, candidate=decision.candidate))
 
@@ -123,7 +131,7 @@ def _abort_reason(decisions: list[Decision]) -> str | None:
     if last.keeps:
         return None
     if last.facts.get("systemic"):
-        return f"what all candidates share failed: {last.sentence}"
+        return "what all candidates share failed: none can be judged"
     if last.failure_class is None:
         return None
     if TRIAGE[last.failure_class].action is Action.ABORT_STUDY:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from assay.core.canon import digest
 from assay.core.decision import Decision, GateLine, fold
-from assay.core.errors import ComponentError, ComponentFailed, Interrupted
+from assay.core.errors import ComponentError, ComponentFailed, Interrupted, UnreadableInput, UsageError
 from assay.core.events import EventType
 from assay.core.evidence import Artifact, Evidence
 from assay.core.ports import Target
@@ -20,8 +20,10 @@ from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Status, Verb
 from assay.engine.components import Components
 from assay.engine.journal import Journal
+from assay.engine.leftovers import end_leftovers
 from assay.engine.observer import Observer, Progress
 from assay.engine.session import RecordedExecute, StepSession
+from assay.runtime.files import explaining, remove
 
 INTEGRITY = GateRef(gate="integrity")
 """Asked of every trial at its end: the bytes that were judged are the bytes that are there."""
@@ -72,29 +74,42 @@ class TrialLoop:
     def _blocked(self, step: Step, trial: Trial) -> bool:
         """Do a step, judge it, try again as triage says; True if the trial ends here."""
         while True:
-            try:
-                self._perform(step, trial)
-                failure = self._judge(step.gates, trial, step.name)
-            except ComponentError as error:
-                failure = self._component_failed(step, trial, error)
+            failure = self._attempt(step, trial) or self._judge(step.gates, trial, step.name)
             if failure is None:
                 return False
             if not self._retry(step, trial, failure):
                 return True
 
+    def _attempt(self, step: Step, trial: Trial) -> GateLine | None:
+        """Have the step done; its failure as a verdict, or None."""
+        try:
+            if self._reused(step, trial):
+                return None
+            if (failed := trial.gates.get(step.name)) is not None:
+                self._tell("gate", trial, line=failed)
+                return failed  # recorded before a crash: it is dealt with now, not repeated
+            self._perform(step, trial)
+        except (ComponentError, UsageError) as error:
+            return self._step_failed(step, trial, error)
+        return None
+
     # -- doing a step ---------------------------------------------------------------------------------
 
-    def _perform(self, step: Step, trial: Trial) -> None:
+    def _reused(self, step: Step, trial: Trial) -> bool:
+        """Whether the step is finished: in this trial, or in another for all."""
         if step.name in trial.steps:
             self._tell("reused", trial, step, message="done before")
-            return
-        key = self._key(step, trial)
-        earlier = self.journal.history.shared.get(key) if step.shared else None
-        if earlier is not None:
-            trial.steps[step.name] = earlier
-            self._tell("reused", trial, step, message="shared: the same protocol was measured in this study")
-            return
+            return True
+        earlier = self.journal.history.shared.get(self._key(step, trial)) if step.shared else None
+        if earlier is None:
+            return False
+        trial.steps[step.name] = earlier
+        self._tell("reused", trial, step, message="shared: the same protocol was measured in this study")
+        return True
+
+    def _perform(self, step: Step, trial: Trial) -> None:
         self._require_budget(step)
+        key = self._key(step, trial)
         attempt = trial.retries.get(step.name, 0) + 1
         self.journal.write(
             EventType.STEP_STARTED, {"trial": trial.id, "step": step.name, "attempt": attempt, "key": key}
@@ -120,8 +135,10 @@ class TrialLoop:
     def _do(self, step: Step, trial: Trial, key: str, attempt: int) -> StepRecord:
         workdir = self.folder / f"trial-{trial.number}" / f"{step.name}-{attempt}"
         if workdir.exists():  # left by an attempt that did not finish
-            shutil.rmtree(workdir)
-        workdir.mkdir(parents=True)
+            end_leftovers(workdir)
+            remove(workdir)
+        with explaining(workdir):
+            workdir.mkdir(parents=True)
         execute = RecordedExecute(
             self.components.execute(), lambda run: self.journal.record_run(trial, step.name, run)
         )
@@ -245,13 +262,15 @@ class TrialLoop:
             evidence[role] = self.journal.evidence(found)
         return self.journal.record_verdict(trial, step, ref, gate.judge(evidence))
 
-    def _component_failed(self, step: Step, trial: Trial, error: ComponentError) -> GateLine:
+    def _step_failed(self, step: Step, trial: Trial, error: ComponentError | UsageError) -> GateLine:
         """A step that could not be done, as a verdict of its own."""
         failure_class = FailureClass.USER_CONFIG_ERROR
         tail = ""
         if isinstance(error, ComponentFailed):
             failure_class, tail = error.failure_class, error.log_tail
         outcome = TRIAGE[failure_class].outcome
+        if outcome is Outcome.INFEASIBLE and step.subject != "candidate":
+            outcome = Outcome.ANOMALOUS  # nothing was said about the candidate
         status = {Outcome.INFEASIBLE: Status.FAIL, Outcome.INCONCLUSIVE: Status.INCONCLUSIVE}.get(
             outcome, Status.ERROR
         )
@@ -286,15 +305,18 @@ class TrialLoop:
         artifact = self._artifact(trial)
         if artifact is None or INTEGRITY.name in trial.gates:
             return
-        found = self.components.pin(Path(artifact.path))
-        ok = found.digest == artifact.digest
+        try:
+            found = self.components.pin(Path(artifact.path)).digest
+        except UnreadableInput as error:
+            found = error.what
+        ok = found == artifact.digest
         reason = Reason(
             text="the artifact is the one that was built and judged"
             if ok
             else "the artifact changed on disk",
             ok=ok,
             where=artifact.path,
-            measured=found.digest,
+            measured=found,
             limit=artifact.digest,
         )
         verdict = Verdict(

@@ -6,9 +6,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from assay.core.decision import Decision, fold_study
-from assay.core.events import EventType, link_digest
-from assay.core.history import StudyHistory
+from assay.core.errors import LedgerBroken
+from assay.core.events import Event, EventType, link_digest
+from assay.core.history import StudyHistory, replay
 from assay.core.trial import Trial
+
+
+def histories(events: Iterable[Event]) -> dict[str, StudyHistory]:
+    """The histories of all studies.
+
+    Raises:
+        LedgerBroken: if the events are not those of studies, as after one was removed.
+    """
+    try:
+        return replay(events)
+    except (KeyError, ValueError, TypeError) as error:
+        what = f"the events do not replay: {type(error).__name__} {error}"
+        raise LedgerBroken(what, next="`assay verify STUDY` names the first broken link") from error
 
 
 def overview(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

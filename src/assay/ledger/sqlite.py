@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,9 +48,13 @@ class SqliteLedger:
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         if not create and not path.exists():
-            raise LedgerError("no ledger here", where=str(path), next="start a study with `assay run SPEC`")
+            raise LedgerError(
+                "no ledger here",
+                where=str(path),
+                next="`assay run SPEC` starts a study; its ledger lies beside SPEC",
+            )
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+            self._db = sqlite3.connect(_address(path), uri=True, isolation_level=None, timeout=10.0)
             if create:
                 self._create()
             self._check_schema()
@@ -159,3 +164,9 @@ class SqliteLedger:
         }
         remedy = next((a for key, a in advice.items() if key in text), "")
         return LedgerError(f"cannot use the ledger: {text}", where=str(self.path), next=remedy)
+
+
+def _address(path: Path) -> str:
+    """SQLite makes files beside a WAL database even to read it; where it cannot, the file alone is read."""
+    final = path.exists() and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+    return path.absolute().as_uri() + ("?immutable=1" if final else "")

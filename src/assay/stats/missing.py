@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ._validate import count, pair_counts
+from .paired import mcnemar_exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,19 @@ def missing_bounds(b: int, c: int, n: int, missing: int) -> MissingBounds:
         worst=PairedCounts(flips_b + lost, flips_c, pairs + lost),
         best=PairedCounts(flips_b, flips_c + lost, pairs + lost),
     )
+
+
+def missingness_test(baseline_only: int, candidate_only: int) -> float:
+    """Return the two-sided p-value of "samples go missing on either side alike" (exact McNemar).
+
+    A small value means that one side loses samples of its own; what is left is then no fair sample.
+
+    Args:
+        baseline_only: Pairs in which only the baseline's score is missing.
+        candidate_only: Pairs in which only the candidate's score is missing.
+
+    Raises:
+        StatsError: If a count is unusable.
+    """
+    first = count("baseline_only", baseline_only)
+    return mcnemar_exact(first, count("candidate_only", candidate_only), "two-sided")

@@ -13,12 +13,15 @@ from ._special import beta_cdf, beta_quantile, binomial_cdf, normal_cdf, normal_
 from ._validate import (
     FloatArray,
     NumericArray,
+    alpha_fraction,
+    alternative_name,
+    broadcast,
     count,
-    count_array,
     margin_fraction,
     numbers,
     open_fraction,
     pair_counts,
+    paired_count_arrays,
 )
 from .errors import StatsError
 from .results import Interval, Intervals, MarginTest, MarginTests
@@ -58,11 +61,11 @@ def tango_test(
     Raises:
         StatsError: If a count or the margin is unusable, or b + c > n.
     """
-    flips_b, flips_c, pairs = _count_arrays(b, c, n)
+    flips_b, flips_c, pairs = paired_count_arrays(b, c, n)
     allowed = numbers("margin", margin)
     if (allowed < 0.0).any() or (allowed >= 1.0).any():
         raise StatsError("margin", "in [0, 1)", margin)
-    z = score_statistic(*_broadcast(flips_b, flips_c, pairs, allowed))
+    z = score_statistic(*broadcast("b, c, n, margin", flips_b, flips_c, pairs, allowed))
     if z.ndim == 0:
         return MarginTest(float(normal_cdf(z)), float(normal_cdf(-z)), float(z))
     return MarginTests(normal_cdf(z), normal_cdf(-z), z)
@@ -92,7 +95,7 @@ def tango_interval(
     Raises:
         StatsError: If a count or the level is unusable, or b + c > n.
     """
-    flips_b, flips_c, pairs = _broadcast(*_count_arrays(b, c, n))
+    flips_b, flips_c, pairs = paired_count_arrays(b, c, n)
     level = open_fraction("level", level)
     z = normal_quantile((1.0 + level) / 2.0)
     # exchanging the two models mirrors the drop, so one solver serves both ends
@@ -125,8 +128,7 @@ def mcnemar_exact(
         StatsError: If a count is unusable or the alternative unknown.
     """
     flips_b, flips_c = count("b", b), count("c", c)
-    if alternative not in ("two-sided", "worse", "better"):
-        raise StatsError("alternative", "'two-sided', 'worse' or 'better'", alternative)
+    alternative_name(alternative)
     flips = flips_b + flips_c
     if flips == 0:
         return 1.0
@@ -182,9 +184,7 @@ def smallest_certified_margin(b: int, c: int, n: int, alpha: float = 0.05) -> fl
         StatsError: If a count or alpha is unusable, or b + c > n.
     """
     flips_b, flips_c, pairs = pair_counts(b, c, n)
-    error_rate = open_fraction("alpha", alpha)
-    if error_rate >= 0.5:
-        raise StatsError("alpha", "in (0, 0.5)", alpha)
+    error_rate = alpha_fraction("alpha", alpha)
     return max(0.0, tango_interval(flips_b, flips_c, pairs, 1.0 - 2.0 * error_rate).upper)
 
 
@@ -236,19 +236,3 @@ def _upper_bound(b: FloatArray, c: FloatArray, n: FloatArray, z: float) -> Float
         last = drop
     drop = np.where(b + c == 0.0, z * z / (n + z * z), drop)
     return np.where(b == n, 1.0, np.where(c == n, (z * z - n) / (z * z + n), drop))
-
-
-def _count_arrays(b: object, c: object, n: object) -> tuple[FloatArray, FloatArray, FloatArray]:
-    flips_b, flips_c, pairs = count_array("b", b), count_array("c", c), count_array("n", n, minimum=1)
-    flips_b, flips_c, pairs = _broadcast(flips_b, flips_c, pairs)
-    if (flips_b + flips_c > pairs).any():
-        raise StatsError("n", "at least b + c in every place", n)
-    return flips_b, flips_c, pairs
-
-
-def _broadcast(*arrays: FloatArray) -> tuple[FloatArray, ...]:
-    try:
-        return tuple(np.broadcast_arrays(*arrays))
-    except ValueError as error:
-        shapes = ", ".join(str(array.shape) for array in arrays)
-        raise StatsError("b, c, n, margin", "of shapes that broadcast", shapes) from error

@@ -76,7 +76,7 @@ def pairs_needed(
         StatsError: If an argument is unusable.
     """
     variance = _variance(flip_rate, drop)
-    return _pairs(variance, _positive_margin(margin) - drop, _quantiles(alpha, power))
+    return _pairs(variance, _positive_margin(margin) - drop, z_alpha_plus_power(alpha, power))
 
 
 def certifiable_margin(n: int, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -95,7 +95,7 @@ def certifiable_margin(n: int, flip_rate: float, alpha: float = 0.05, power: flo
         StatsError: If an argument is unusable.
     """
     pairs = count("n", n, minimum=1)
-    return max(0.0, _quantiles(alpha, power)) * math.sqrt(_variance(flip_rate, 0.0) / pairs)
+    return max(0.0, z_alpha_plus_power(alpha, power)) * math.sqrt(_variance(flip_rate, 0.0) / pairs)
 
 
 def guard_margin(
@@ -147,7 +147,7 @@ def pairs_to_settle(
     """
     flips_b, flips_c, pairs = pair_counts(b, c, n)
     allowed = margin_fraction("margin", margin)
-    variance, quantiles = paired_variance(flips_b, flips_c, pairs), _quantiles(alpha, power)
+    variance, quantiles = paired_variance(flips_b, flips_c, pairs), z_alpha_plus_power(alpha, power)
     observed = (flips_b - flips_c) / pairs
     return PairsToSettle(
         accept_at_zero_drop=_pairs(variance, allowed, quantiles),
@@ -200,5 +200,10 @@ def _upper_quantile(argument: str, tail: float) -> float:
     return -normal_quantile(open_fraction(argument, tail))
 
 
-def _quantiles(alpha: float, power: float) -> float:
+def z_alpha_plus_power(alpha: float, power: float) -> float:
+    """Return the sum of the upper normal quantiles of alpha and 1 - power, which all plans share.
+
+    Raises:
+        StatsError: If alpha or the power is not in (0, 1).
+    """
     return _upper_quantile("alpha", alpha) - _upper_quantile("power", power)

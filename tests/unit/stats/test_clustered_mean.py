@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from assay.stats import StatsError, clustered_mean
+from assay.stats import StatsError, clustered_mean, wild_cluster_bootstrap
 
 
 def test_single_units_are_the_t_test() -> None:
@@ -131,11 +131,14 @@ def test_constant_differences() -> None:
     assert lost.test(0.5).p_accept == 1.0
 
 
-def test_log_ratios_are_plain_t() -> None:
-    """Differences beyond [-1, 1] (log ratios) are judged by t alone, and need some variance."""
+def test_log_ratios_are_t_and_bootstrap() -> None:
+    """Differences beyond [-1, 1] (log ratios) are judged without the bet, and need some variance."""
     d = np.array([1.5, 0.2, -0.4, 0.9, 2.1])
-    assert clustered_mean(d).test(0.1).p_regress == pytest.approx(
-        stats.ttest_1samp(d, 0.1, alternative="greater").pvalue
+    by_t = stats.ttest_1samp(d, 0.1, alternative="greater").pvalue
+    assert clustered_mean(d).test(0.1).p_regress == max(by_t, wild_cluster_bootstrap(d, 0.1).p_regress)
+    many = np.random.default_rng(8).normal(0.3, 1.0, size=25)
+    assert clustered_mean(many).test(0.1).p_regress == pytest.approx(
+        stats.ttest_1samp(many, 0.1, alternative="greater").pvalue
     )
     with pytest.raises(StatsError, match=r"^d: must be of some variance"):
         clustered_mean([2.0, 2.0, 2.0])

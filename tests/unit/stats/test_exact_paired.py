@@ -84,7 +84,7 @@ def test_search_misses_no_peak(b: int, c: int, n: int, margin: float) -> None:
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.01, 0.05, 0.1, 0.3])
-@pytest.mark.parametrize("n", [8, 20, 30])
+@pytest.mark.parametrize("n", [8, 16, pytest.param(30, marks=pytest.mark.slow)])
 def test_size_never_exceeds_alpha(n: int, margin: float) -> None:
     """P(p <= alpha) <= alpha under every drop on the wrong side of the margin and every flip rate."""
     tables = all_tables(n)
@@ -115,6 +115,7 @@ def test_statistic_orders_tables_as_convexity_needs() -> None:
             assert all(z[i, j + 1] <= v + 1e-12 for (i, j), v in z.items() if (i, j + 1) in z)
 
 
+@pytest.mark.slow
 def test_paired_test_stays_near_its_size() -> None:
     """The switch at 20 flips keeps false ACCEPT and false REGRESSION within 5.6 % (target Q1)."""
     worst_accept = worst_regress = 0.0

@@ -17,7 +17,7 @@ def test_all_is_sorted_and_complete() -> None:
         for name, value in vars(assay.stats).items()
         if not name.startswith("_") and name != "annotations" and not isinstance(value, types.ModuleType)
     }
-    assert names == sorted(names)
+    assert names == sorted(names, key=lambda name: (not name.isupper(), name))
     assert set(names) == public
 
 
@@ -25,14 +25,15 @@ def test_public_names_are_documented() -> None:
     """Every public function and class has a docstring; functions that can refuse say what they raise."""
     for name in assay.stats.__all__:
         thing = getattr(assay.stats, name)
-        assert thing.__doc__, name
+        if isinstance(thing, types.FunctionType | type):
+            assert thing.__doc__, name
         if isinstance(thing, types.FunctionType):
             assert "Raises:" in thing.__doc__, name
 
 
 def test_imports_stay_in_the_package() -> None:
     """The package imports the standard library, numpy, scipy and itself, nothing else."""
-    allowed = {"__future__", "collections", "dataclasses", "math", "numbers", "numpy", "scipy", "typing"}
+    allowed = {"__future__", "collections", "dataclasses", "functools", "math", "numbers", "numpy", "scipy", "typing"}
     for path in Path(assay.stats.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

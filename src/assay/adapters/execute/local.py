@@ -25,6 +25,10 @@ RUNS = ".runs"
 """Folder beside a run's log that holds its status file."""
 
 
+EXIT_LIMIT_S = 5.0
+"""A guard that has written the end of its run leaves at once; more than this is never waited for."""
+
+
 class Options(Noun):
     """How local processes are ended."""
 
@@ -78,7 +82,10 @@ class Adapter:
         running = self._running.get(handle)
         if running is not None:
             ended = process.wait(running, timeout_s)
-            return self._record(handle, ended)
+            run = self._record(handle, ended)
+            if run.wall_s is not None and not ended:
+                process.wait(running, EXIT_LIMIT_S)  # the end is written; the guard itself is still leaving
+            return run
         deadline = time.monotonic() + timeout_s
         while self._guard_lives(Path(handle)) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -262,6 +262,24 @@ def parse_line(line: bytes) -> Any:
         return Damaged(clip(error))
 
 
+def pin(path: Path) -> Artifact:
+    """The pin of a file that is not read as lines.
+
+    Raises:
+        UnreadableInput: if it cannot be read.
+    """
+    sha256 = hashlib.sha256()
+    size = 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                sha256.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise UnreadableInput(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+    return Artifact(path=text(path), digest=PREFIX + sha256.hexdigest(), size_bytes=size)
+
+
 def artifact(path: Path, data: bytes) -> Artifact:
     """The pin of a file that was read."""
     return Artifact(

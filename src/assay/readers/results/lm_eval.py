@@ -19,20 +19,25 @@ from assay.core.results import Results, RunStatus, Samples, SampleState, TaskRes
 from assay.readers.results.harness import (
     Asked,
     Damaged,
+    Lines,
     Source,
     artifact,
     clip,
     count,
     flat,
-    json_lines,
     load_json,
     number,
+    parse_json,
     plain,
+    quiet_json,
     read_bytes,
     row_digest,
+    score_of,
+    some,
     text,
 )
-from assay.readers.results.metrics import Scale, scale_of
+from assay.readers.results.metrics import MetricTable, Scale, scale_of
+from assay.readers.results.rows import Columns, Row, identity, row_parser
 
 NULL_CONTENT = "<<assay: the server returned null content>>"
 """What our adapter makes lm-eval write for an answer without content, to tell it from an empty one."""
@@ -50,7 +55,8 @@ _RUN_FACTS = (
     "tokenizer_eos_token",
     "git_hash",
 )
-_MAX_ERRORS = 20
+_ROW_FIELDS = ("doc_id", "doc_hash", "prompt_hash", "target_hash", "filter", "filtered_resps")
+_MAX_ERRORS = 1000
 
 
 class _Choice(NamedTuple):
@@ -87,13 +93,13 @@ class LmEval:
         """See `Harness.claims`."""
         if not source.is_dir:
             return source.holds_document() and _is_results(source.document)
-        return any(_RESULTS_FILE.fullmatch(f.name) and _is_results(_quiet(f)) for f in source.files)
+        return any(_RESULTS_FILE.fullmatch(f.name) and _is_results(quiet_json(f)) for f in source.files)
 
     def read(self, source: Source, asked: Asked) -> Results:
         """See `Harness.read`."""
         file = source.path if not source.is_dir else _newest(source)
         data = read_bytes(file)
-        document = load_json(file)
+        document = parse_json(data, str(file))
         if not _is_results(document):
             raise UnreadableInput("no results of lm-eval", where=str(file))
         pins = [artifact(file, data)]
@@ -104,7 +110,7 @@ class LmEval:
             choice = _choose(document, name, row, asked.metrics.get(name))
             choices[name] = choice
             rows = _read_rows(file.parent, name, stamp["stamp"] if stamp else "", choice, pins)
-            tasks.append(_task(document, name, row, choice, rows))
+            tasks.append(_task(document, name, row, choice, rows, asked.table))
         return Results(
             subject=asked.subject,
             harness=self.name,
@@ -123,13 +129,6 @@ def _is_results(document: Any) -> bool:
         and isinstance(document.get("results"), dict)
         and any(key in document for key in ("lm_eval_version", "n-samples", "configs", "higher_is_better"))
     )
-
-
-def _quiet(file: Path) -> Any:
-    try:
-        return load_json(file)
-    except UnreadableInput:
-        return None
 
 
 def _newest(source: Source) -> Path:
@@ -199,56 +198,66 @@ def _read_rows(folder: Path, task: str, stamp: str, choice: _Choice, pins: list[
     if not present:
         logged = bool(stamp) and any(folder.glob(f"samples_*_{_glob_literal(stamp)}.jsonl"))
         return _Rows(Samples(), ("its samples file is missing",), lost=True) if logged else None
-    data = read_bytes(file)
-    pins.append(artifact(file, data))
-    return _rows(data, choice)
+    lines = Lines(file)
+    rows = _rows(lines, choice)
+    pins.append(lines.artifact)
+    return rows
 
 
 def _glob_literal(stamp: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", stamp)
 
 
-def _rows(data: bytes, choice: _Choice) -> _Rows:
-    columns: dict[str, list[Any]] = {c: [] for c in Samples.model_fields}
+def _rows(lines: Lines, choice: _Choice) -> _Rows:
+    columns = Columns()
     errors: list[str] = []
-    doc_ids: set[tuple[str, str]] = set()
-    copies: dict[str, int] = {}
-    values: list[Any] = []
-    for line, row in json_lines(data):
-        if isinstance(row, Damaged) or not isinstance(row, dict):
-            errors.append(f"line {line} of its samples file is no row: {clip(row)}")
+    doc_of: dict[str, str] = {}
+    copies: dict[str, list[str]] = {}
+    listed = 0
+    parse = row_parser((*_ROW_FIELDS, choice.metric))
+    for number_, line in lines:
+        row = line if isinstance(line, Damaged) else parse(line)
+        if isinstance(row, Damaged):
+            if len(errors) < _MAX_ERRORS:
+                errors.append(f"line {number_} of its samples file is no row: {row.why}")
             continue
-        if text(row.get("filter", "none")) != choice.filter:
+        filter_ = row.get("filter")
+        if text("none" if filter_ is None else filter_) != choice.filter:
             continue
-        doc_id = text(row.get("doc_id"), 200)
-        id_ = text(row.get("doc_hash") or f"doc-{doc_id}", 200)
-        again = (doc_id, id_) in doc_ids
-        doc_ids.add((doc_id, id_))
-        if again:
-            errors.append(f"document {doc_id} was scored twice: the file of another run was appended to")
-        else:  # a data set may hold one document twice; a run may not score one of them twice
-            copies[id_] = copies.get(id_, 0) + 1
-        columns["id"].append(id_ if copies[id_] == 1 else f"{id_}#{copies[id_]}")
-        values.append(row.get(choice.metric))
-        _append(columns, row, choice.metric)
-    corpus = bool(values) and all(isinstance(v, list | dict) for v in values)
-    return _Rows(Samples(**{k: tuple(v) for k, v in columns.items()}), _some(errors), corpus=corpus)
+        doc_id = identity(row.get("doc_id"))
+        id_ = identity(row.get("doc_hash") or f"doc-{doc_id}")
+        first = doc_of.get(id_)
+        if first is None:
+            doc_of[id_] = doc_id
+        else:
+            docs = copies.setdefault(id_, [first])
+            if doc_id in docs:
+                if len(errors) < _MAX_ERRORS:
+                    errors.append(
+                        f"document {doc_id} was scored twice: the file of another run was appended to"
+                    )
+            else:  # a data set may hold one document twice; a run may not score one of them twice
+                docs.append(doc_id)
+            place = docs.index(doc_id)
+            id_ = id_ if place == 0 else f"{id_}#{place + 1}"
+        value = row.get(choice.metric)
+        listed += isinstance(value, list | dict)
+        _append(columns, id_, row, value)
+    corpus = 0 < listed == len(columns)
+    return _Rows(Samples() if corpus else columns.samples(), some(errors), corpus=corpus)
 
 
-def _append(columns: dict[str, list[Any]], row: Mapping[str, Any], metric: str) -> None:
-    value = row.get(metric)
-    score = float(value) if isinstance(value, bool) else number(value)
+def _append(columns: Columns, id_: str, row: Row, value: Any) -> None:
+    score = score_of(value)
     answer = row.get("filtered_resps")
-    state = SampleState.SCORED
-    if score is None:
-        state = SampleState.MISSING
-    elif score == 0 and _is_empty(answer):
-        state = SampleState.MODEL_FAILURE
-    columns["repeat"].append(0)
-    columns["prompt"].append(row_digest([row.get("prompt_hash"), row.get("target_hash")]))
-    columns["score"].append(score)
-    columns["state"].append(state)
-    columns["output"].append(row_digest(answer))
+    failed = score == 0 and _is_empty(answer)
+    columns.add(
+        id_,
+        prompt=row_digest([row.get("prompt_hash"), row.get("target_hash")]),
+        score=score,
+        state=SampleState.MODEL_FAILURE if failed else SampleState.SCORED,
+        output=row_digest(answer),
+    )
 
 
 def _is_empty(answer: Any) -> bool:
@@ -258,13 +267,13 @@ def _is_empty(answer: Any) -> bool:
     return answer is None or answer == NULL_CONTENT or (isinstance(answer, str) and not answer.strip())
 
 
-def _some(errors: list[str]) -> tuple[str, ...]:
-    more = len(errors) - _MAX_ERRORS
-    return tuple(errors[:_MAX_ERRORS]) + ((f"and {more} more like these",) if more > 0 else ())
-
-
-def _task(
-    document: Mapping[str, Any], name: str, row: Any, choice: _Choice, rows: _Rows | None
+def _task(  # noqa: PLR0913 - one row of the results document, and what stands beside it
+    document: Mapping[str, Any],
+    name: str,
+    row: Any,
+    choice: _Choice,
+    rows: _Rows | None,
+    table: MetricTable,
 ) -> TaskResult:
     raw = row.get(choice.key) if isinstance(row, dict) else None
     score = number(raw)
@@ -273,7 +282,7 @@ def _task(
         errors.append("it has no metric")
     elif score is None:
         errors.append(f"its score is {clip(repr(raw))}, not a finite number")
-    scale = _scale(document, name, choice, raw)
+    scale = _scale(document, name, choice, raw, table)
     counts = _mapping(_mapping(document, "n-samples"), name)
     limited = _mapping(document, "config").get("limit") is not None
     return TaskResult(
@@ -292,9 +301,9 @@ def _task(
     )
 
 
-def _scale(document: Mapping[str, Any], task: str, choice: _Choice, raw: Any) -> Scale:
+def _scale(document: Mapping[str, Any], task: str, choice: _Choice, raw: Any, table: MetricTable) -> Scale:
     declared = _mapping(_mapping(document, "higher_is_better"), task).get(choice.metric)
-    return scale_of(choice.metric, raw, higher_is_better=declared)
+    return scale_of(choice.metric, raw, task=task, higher_is_better=declared, table=table)
 
 
 def _measurement(task: TaskResult, document: Mapping[str, Any]) -> Measurement:

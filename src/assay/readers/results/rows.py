@@ -28,9 +28,9 @@ class Columns:
         self._score: list[float | None] = []
         self._state: list[SampleState] = []
         self._output: list[str] = []
-        self._tokens: list[int | None] = []
-        self._finish: list[str] = []
-        self._cluster: list[str] = []
+        self._tokens: list[Any] = []
+        self._finish: list[Any] = []
+        self._cluster: list[Any] = []
         self._words: dict[Any, Any] = {}
 
     def __len__(self) -> int:
@@ -82,8 +82,8 @@ class Columns:
         ):
             if value in (None, "") and not column:
                 continue
-            column.extend([empty] * (at - len(column)))  # type: ignore[list-item]
-            column.append(once(value, value))  # type: ignore[arg-type]
+            column.extend([empty] * (at - len(column)))
+            column.append(once(value, value))
 
     def samples(self) -> Samples:
         """The finished rows."""

@@ -22,7 +22,7 @@ from assay.readers.results.harness import (
     read_bytes,
     text,
 )
-from assay.readers.results.metrics import scale_of
+from assay.readers.results.metrics import MetricTable, scale_of
 
 
 class RunSummary:
@@ -42,7 +42,7 @@ class RunSummary:
         """See `Harness.read`."""
         entries: Mapping[str, Any] = source.document["tasks"]
         rows = {text(name): entry if isinstance(entry, dict) else None for name, entry in entries.items()}
-        tasks = tuple(_task(name, row) for name, row in rows.items())
+        tasks = tuple(_task(name, row, asked.table) for name, row in rows.items())
         return Results(
             subject=asked.subject,
             harness=self.name,
@@ -56,14 +56,14 @@ class RunSummary:
         )
 
 
-def _task(name: str, row: Mapping[str, Any] | None) -> TaskResult:
+def _task(name: str, row: Mapping[str, Any] | None, table: MetricTable) -> TaskResult:
     if row is None:
         return TaskResult(
             task=name, metric="score", status=RunStatus.UNKNOWN, errors=("its entry is no object",)
         )
     word = row.get("status")
     status = RunStatus[word] if isinstance(word, str) and word in RunStatus.__members__ else RunStatus.UNKNOWN
-    scale = scale_of(name, row.get("score"))
+    scale = scale_of(name, row.get("score"), task=name, table=table)
     errors = row.get("errors")
     listed = errors if isinstance(errors, list) else [] if errors is None else [errors]
     return TaskResult(

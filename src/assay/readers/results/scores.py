@@ -9,7 +9,7 @@ from assay.core.evidence import Measurement
 from assay.core.results import Results, RunStatus, TaskResult
 from assay.core.vocabulary import Provenance
 from assay.readers.results.harness import Asked, Source, artifact, clip, number, read_bytes, text
-from assay.readers.results.metrics import scale_of
+from assay.readers.results.metrics import MetricTable, scale_of
 
 
 class Scores:
@@ -26,7 +26,7 @@ class Scores:
     def read(self, source: Source, asked: Asked) -> Results:
         """See `Harness.read`."""
         scores: Mapping[str, Any] = source.document
-        tasks = tuple(_task(text(name), value) for name, value in scores.items())
+        tasks = tuple(_task(text(name), value, asked.table) for name, value in scores.items())
         return Results(
             subject=asked.subject,
             harness=self.name,
@@ -40,9 +40,9 @@ class Scores:
         )
 
 
-def _task(name: str, value: Any) -> TaskResult:
+def _task(name: str, value: Any, table: MetricTable) -> TaskResult:
     score = number(value)
-    scale = scale_of(name, value)
+    scale = scale_of(name, value, task=name, table=table)
     return TaskResult(
         task=name,
         metric="score",
