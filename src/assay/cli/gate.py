@@ -42,6 +42,8 @@ class JsonCommand(click.Command):
         except (AssayError, ValidationError) as error:
             text = str(error) if isinstance(error, AssayError) else _first(error)
             return _refuse(self.name or "gate", text)
+        except (OSError, ValueError, RecursionError) as error:  # a path that no file can have, and the like
+            return _refuse(self.name or "gate", f"{type(error).__name__}: {error}")
         click.echo(json.dumps(as_json(verdict, **more), indent=2))
         return EXIT[verdict.status]
 
@@ -197,7 +199,20 @@ def _compare_results(baseline: Path, candidate: Path, policy: str, options: Mapp
         verdict = ComparabilityGate(ComparabilityPolicy()).judge(evidence)
         if not verdict.passed:
             return verdict
-    return CompareGate(made).judge(evidence)
+    verdict = CompareGate(made).judge(evidence)
+    given = options["margin"] is not None or made.threshold is not None
+    return verdict if given or verdict.status is Status.ERROR else _undecided(verdict)
+
+
+def _undecided(verdict: Verdict) -> Verdict:
+    """What `--threshold null` asks for: the figures, and no word that nobody gave a limit for."""
+    detail = "no threshold given: nothing is decided"
+    changes = {"status": Status.INCONCLUSIVE, "outcome": Outcome.INCONCLUSIVE, "failure_class": None}
+    estimates = tuple(e.model_copy(update={"margin": None, "status": None}) for e in verdict.estimates)
+    reasons = (Reason(text=detail, ok=False),)
+    return verdict.model_copy(
+        update={**changes, "detail": detail, "reasons": reasons, "estimates": estimates, "needed": None}
+    )
 
 
 def _policy(policy: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def _sentence(status: Status, tested: Tested) -> str:
     else:
         leans = "ACCEPT" if tested.lean >= 0.5 else "REGRESSION"
         why = (
-            f"the drop lies between {_points(macro.lower or 0.0)} and {_ceil(macro.upper or 0.0)} points, "
+            f"the drop lies between {_floor(macro.lower or 0.0)} and {_ceil(macro.upper or 0.0)} points, "
             f"{margin}; it leans to {leans}"
         )
     return f"{pairs}: {why}; about {tested.needed:,} pairs in all settle it"
@@ -262,6 +262,11 @@ def _beside(point: Verdict) -> dict[str, Any]:
 
 def _points(share: float) -> str:
     return f"{100.0 * share:.1f}"
+
+
+def _floor(share: float) -> str:
+    """Points, rounded down, for a lower bound."""
+    return f"{math.floor(share * 10_000 + 1e-9) / 100:.2f}"
 
 
 def _ceil(share: float) -> str:

@@ -1,7 +1,6 @@
 """Results gate: may the numbers of an evaluation be trusted at all? It says nothing about the model.
 
-The rules are those of facts/release.md §1.3, §1.7 and §1.8. Per task a finding has a class; over all tasks
-the class that comes first in `PRECEDENCE` names the verdict. A run that still goes on is no failure: the
+Per task a finding has a class; over all tasks the class that comes first in `PRECEDENCE` names the verdict. A run that still goes on is no failure: the
 verdict is then INCONCLUSIVE and its sentence starts with "not yet".
 """
 

@@ -48,7 +48,7 @@ LOADERS: Mapping[str, Loader] = {
                 "sinq",
             }
         ),
-        # Met for real: accuracy .987 -> .04 (facts/lab.md §6.1, transformers 5.14.1, modelopt 0.47.0).
+        # Met for real: accuracy .987 -> .04 (transformers 5.14.1, modelopt 0.47.0; examples/traps).
         silently_wrong={"modelopt": _SKIPS},
     ),
     "vllm": Loader(

@@ -18,7 +18,7 @@ EXACT_BITS: Mapping[str, float] = {
     "IQ3_XXS": 3.0625, "IQ3_S": 3.4375, "IQ4_NL": 4.5, "IQ4_XS": 4.25,
     "TQ1_0": 1.6875, "TQ2_0": 2.0625, "Q1_0": 1.125,
 }  # fmt: skip
-"""Bits per weight with scales, of formats whose blocks are fixed (facts/release.md §3.3, ggml block tables)."""
+"""Bits per weight with scales, of formats whose blocks are fixed (ggml's block tables; each toolkit's own layout)."""
 _WEIGHT_BITS: Mapping[str, float] = {
     "FP8": 8, "INT8": 8, "INT7": 7, "INT6": 6, "INT5": 5, "INT4": 4, "INT3": 3, "INT2": 2,
     "NF4": 4, "FP4": 4, "BF16": 16, "F16": 16, "F32": 32, "F64": 64,

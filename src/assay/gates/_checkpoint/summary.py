@@ -18,7 +18,7 @@ RECIPE_BUCKETS: Mapping[str, str] = {
     "fp8": "FP8",
     "int4_awq": "INT4",
 }
-"""The recipes that a summary may name → the bucket they aim at (facts/release.md §1.2)."""
+"""The recipes that a summary may name → the bucket they aim at."""
 ALL_LINEARS = frozenset({"nvfp4", "fp8", "int4_awq"})
 BUCKETS = ("NVFP4", "FP8", "INT4")
 _BITS: Mapping[str, float] = {"NVFP4": 4.5, "FP8": 8.0, "INT4": 4.125}
@@ -33,7 +33,7 @@ def judge_summary(summary: Any, recipe: str | None = None) -> Verdict:
     """Judge a summary; any JSON value gives a verdict.
 
     Args:
-        summary: what somebody wrote about a checkpoint (facts/release.md §1.2).
+        summary: what somebody wrote about a checkpoint.
         recipe: overrides the recipe that the summary records.
     """
     if not isinstance(summary, Mapping) or not summary:

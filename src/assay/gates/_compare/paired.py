@@ -1,6 +1,6 @@
 """Non-inferiority over paired samples: the mean over tasks is the primary question, each task has a guard.
 
-facts/statistics.md §3.2 to §3.5. Right-or-wrong answers, one per item, are tested exactly (score test beyond
+Right-or-wrong answers, one per item, are tested exactly (score test beyond
 `EXACT_UP_TO` pairs); everything else by a cluster-robust t over items. A pair without a score on one side is
 counted as lost for ACCEPT and as won for REGRESSION.
 """

@@ -1,6 +1,6 @@
 """The source's rule: the drop of each task, by its two numbers, against a threshold. Decimal at the boundary.
 
-It has no error control (facts/statistics.md §2.1): it is kept because people compare with it, and it is
+It has no error control: it is kept because people compare with it, and it is
 shown beside the paired rule's verdict.
 """
 
