@@ -102,7 +102,7 @@ def report(study: str, bundle: Path | None, out: Path | None) -> int:
     home = Home(find_home(), create=False)
     history, _ = _find(home, study)
     if bundle is not None:
-        page = render(home.store, history).encode()
+        page = render(home.store, history, home.folder.parent).encode()
         write_bundle(bundle, history.study.id, home.ledger.read(), home.store, page)
         click.echo(str(bundle))
         return 0
@@ -137,4 +137,9 @@ def _echo_event(row: Mapping[str, Any]) -> None:
         "study.closed": lambda: f"{data['outcome']}: {data['why']}",
     }
     text = texts.get(row["type"])
-    click.echo(f"{row['at'][11:19]} {text() if text else row['type']}")
+    try:
+        click.echo(f"{row['at'][11:19]} {text() if text else row['type']}")
+    except (KeyError, TypeError) as error:
+        from assay.ledger.projections import damaged
+
+        raise damaged(row) from error

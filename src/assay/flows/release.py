@@ -7,6 +7,7 @@ evaluation → results gate → comparability gate → compare gate → Decision
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -105,7 +106,7 @@ def plan(spec: ReleaseSpec, source: Artifact, study_id: str) -> Study:
         id=study_id,
         job="release",
         name=spec.name,
-        question=f"Which of {len(spec.recipes)} recipes for {source.path} may be published?",
+        question=_question(spec, source),
         source=source,
         steps=_steps(spec),
         proposer=AdapterRef(kind="ladder", options={"candidates": _ladder(spec, source)}),
@@ -116,6 +117,14 @@ def plan(spec: ReleaseSpec, source: Artifact, study_id: str) -> Study:
         seed=spec.seed,
         spec=spec.to_json(),
     )
+
+
+def _question(spec: ReleaseSpec, source: Artifact) -> str:
+    recipes = (
+        f"Which of {len(spec.recipes)} recipes" if len(spec.recipes) > 1 else f"May {spec.recipes[0].name}"
+    )
+    name = PurePath(source.path).name or source.path
+    return f"{recipes} for {name} {'may be' if len(spec.recipes) > 1 else 'be'} published?"
 
 
 def _ladder(spec: ReleaseSpec, source: Artifact) -> list[dict[str, Any]]:

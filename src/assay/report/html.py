@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from assay.report.view import build_page
 from assay.runtime.files import write_atomic
 
 
-def render(store: Store, history: StudyHistory) -> str:
+def render(store: Store, history: StudyHistory, project: Path | None = None) -> str:
     """The report of a study in whatever state it is: finished, running, interrupted, aborted, or damaged.
 
     The same ledger always gives the same page: nothing is read but the history and the store.
@@ -28,8 +28,9 @@ def render(store: Store, history: StudyHistory) -> str:
     Args:
         store: evidence and verdicts; what is missing there is named in the page.
         history: the study.
+        project: folder that paths are shown relative to, so that a page may be handed on.
     """
-    environment = _environment()
+    environment = _environment(f"{project}/" if project else "")
     script = environment.get_template("report.js").render()
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = build_page(store, history)
@@ -54,36 +55,41 @@ def write_report(home: Home, history: StudyHistory, out: Path | None = None) -> 
         ComponentFailed, UsageError: see `runtime.files.write_atomic`.
     """
     path = out if out is not None else home.folder / "reports" / f"{history.study.id}.html"
-    write_atomic(path, render(home.store, history).encode("utf-8"))
+    write_atomic(path, render(home.store, history, home.folder.parent).encode("utf-8"))
     return path
 
 
 @cache
-def _environment() -> Environment:
-    """Templates that escape everything and stop at an unknown name."""
+def _environment(prefix: str) -> Environment:
+    """Templates that escape everything, stop at an unknown name, and leave a prefix out of paths."""
     environment = Environment(
         loader=PackageLoader("assay.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_finalize,
+        finalize=partial(_finalize, prefix=prefix),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["prose"] = _prose
+    environment.filters["prose"] = partial(_prose, prefix=prefix)
     return environment
 
 
-def _prose(text: str) -> Markup:
+def _prose(text: str, prefix: str) -> Markup:
     """A sentence in which `commands` between backticks are set as code; all else is escaped."""
-    parts = plain(text).split("`")
+    shown = _shown(text, prefix)
+    parts = shown.split("`")
     if len(parts) % 2 == 0:  # an odd backtick is no pair
-        return escape(plain(text))
+        return escape(shown)
     code = Markup("<code>{}</code>")
     return Markup("").join(code.format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
-def _finalize(value: Any) -> Any:
+def _finalize(value: Any, prefix: str) -> Any:
     """Every value on its way into the page: no control characters, no reordering, no lone surrogates."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return plain(value)
+        return _shown(value, prefix)
     return "" if value is None else value
+
+
+def _shown(text: str, prefix: str) -> str:
+    return plain(text).replace(prefix, "") if prefix else plain(text)
