@@ -72,7 +72,7 @@ def test_decision_and_why_come_first(finished: World) -> None:
     for part in (
         "ACCEPT",
         "good is published",
-        "Published to its target",
+        "It lies in its target",
         "800 pairs",
         "63 % smaller",
         "assay verify small-1",

@@ -117,7 +117,7 @@ def _notes(cast: Cast, done: str) -> list[str]:
     history = cast.history
     targets = [(s.name, cast.target(s)) for s in cast.subjects if cast.target(s)]
     alone = len(targets) == 1
-    notes = [f"{done.capitalize()} to {t}." if alone else f"{name} is {done} to {t}." for name, t in targets]
+    notes = [f"It lies in {t}." if alone else f"{name} lies in {t}." for name, t in targets]
     if history.closed:
         notes.append(f"The study ended: {one_line(history.closed.get('why', '')).rstrip('.')}.")
     if history.applied and not any(token.get("changes") for token in history.applied.values()):
