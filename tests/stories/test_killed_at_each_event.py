@@ -33,7 +33,12 @@ def decided(project: Project) -> list[Any]:
             "sentence": d.sentence,
             "artifact": d.facts["artifact"],
             "gates": [
-                (g.gate, g.status, g.failure_class, *((g.detail, g.verdict) if g.gate not in MEASURED_NOW else ()))
+                (
+                    g.gate,
+                    g.status,
+                    g.failure_class,
+                    *((g.detail, g.verdict) if g.gate not in MEASURED_NOW else ()),
+                )
                 for g in d.gates
             ],
         }

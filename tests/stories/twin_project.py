@@ -129,14 +129,23 @@ class Project:
 
     def asking(self) -> None:
         """Wait until a harness of the twin is in the middle of its questions."""
-        self.until("a harness", lambda: any("harness.py" in line and "guard.py" not in line for line in self.left()))
+        self.until(
+            "a harness", lambda: any("harness.py" in line and "guard.py" not in line for line in self.left())
+        )
 
 
 def lay_out(folder: Path) -> Project:
     """The twin in a folder that does not exist yet."""
     folder.mkdir(parents=True)
     text = (HERE / "release.yaml").read_text(encoding="utf-8")
-    values = {"MODEL": MODEL, "PYTHON": sys.executable, "HERE": HERE, "WORKER": WORKER, "DATA": DATA, "PROJECT": folder}
+    values = {
+        "MODEL": MODEL,
+        "PYTHON": sys.executable,
+        "HERE": HERE,
+        "WORKER": WORKER,
+        "DATA": DATA,
+        "PROJECT": folder,
+    }
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", str(value))
     (folder / "release.yaml").write_text(text, encoding="utf-8")
@@ -150,7 +159,7 @@ def published_right(project: Project) -> None:
     manifest = json.loads((project.published / "assay-manifest.json").read_text())
     assert manifest["artifact"] == kept.facts["artifact"]["digest"]
     assert sorted(p.name for p in project.folder.iterdir()) == [".assay", "published", "release.yaml"]
-    assert [t for t in history.applied] == [kept.trial]
+    assert list(history.applied) == [kept.trial]
 
 
 def finished_once(events: Sequence[Event]) -> None:

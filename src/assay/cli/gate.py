@@ -29,8 +29,9 @@ class JsonCommand(click.Command):
         """Parse the options; see `click.Command.make_context`."""
         try:
             return super().make_context(info_name, args, *rest, **extra)
-        except click.ClickException as error:
-            _refuse(info_name or "gate", error.format_message())
+        except (click.ClickException, ValueError) as error:  # ValueError: a path with a zero byte
+            said = error.format_message() if isinstance(error, click.ClickException) else str(error)
+            _refuse(info_name or "gate", said)
             raise click.exceptions.Exit(2) from error
 
     def invoke(self, ctx: click.Context) -> int:

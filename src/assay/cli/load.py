@@ -17,7 +17,7 @@ from assay.core.ports import Component
 from assay.core.study import AdapterRef
 from assay.core.vocabulary import Verb
 from assay.flows.release import ReleaseSpec
-from assay.gates.checkpoint import resolve
+from assay.gates._checkpoint.intent import resolve
 
 SIZE_LIMIT_BYTES = 4 << 20
 

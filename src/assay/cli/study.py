@@ -31,7 +31,7 @@ def run(spec: Path, overrides: tuple[str, ...], as_json: bool, report: bool) -> 
     resolved = load_spec(spec, overrides)
     _require_components(resolved)
     source = Path(resolved.source)
-    folder = find_home(spec.absolute().parent)
+    folder = find_home()
     _require_room(resolved, source, folder)
     home = Home(folder, create=True)
     with home.writing():

@@ -26,6 +26,7 @@ class EventType(StrEnum):
     STEP_STARTED = "step.started"
     STEP_RETRIED = "step.retried"
     STEP_FINISHED = "step.finished"
+    STEP_REUSED = "step.reused"
     RUN_FINISHED = "run.finished"
     VERDICT_RECORDED = "verdict.recorded"
     DECISION_RECORDED = "decision.recorded"

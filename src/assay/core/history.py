@@ -88,6 +88,11 @@ def _step_finished(history: StudyHistory, event: Event) -> None:
         history.shared[record.key] = record
 
 
+def _step_reused(history: StudyHistory, event: Event) -> None:
+    record = history.shared[event.data["key"]]
+    history.trials[event.data["trial"]].steps[record.step] = record
+
+
 def _verdict_recorded(history: StudyHistory, event: Event) -> None:
     line = GateLine.from_json(event.data["line"])
     history.trials[event.data["trial"]].gates[line.gate] = line
@@ -134,6 +139,7 @@ _HANDLERS = {
     EventType.TRIAL_STARTED: _trial_started,
     EventType.STEP_RETRIED: _step_retried,
     EventType.STEP_FINISHED: _step_finished,
+    EventType.STEP_REUSED: _step_reused,
     EventType.VERDICT_RECORDED: _verdict_recorded,
     EventType.DECISION_RECORDED: _decision_recorded,
     EventType.STUDY_INTERRUPTED: _interrupted,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from assay import __version__
 from assay.core.candidate import Candidate
 from assay.core.decision import Decision, GateLine
 from assay.core.events import GENESIS, EventType, link_digest
@@ -40,11 +41,11 @@ class Journal:
         self.study = study
         if known is None:
             self.history = StudyHistory(study=study, opened="")
-            self.write(EventType.STUDY_OPENED, {"study": study.to_json()})
+            self.write(EventType.STUDY_OPENED, {"study": study.to_json(), "assay": __version__})
             self.history.opened = self.history.events[0].at
         else:
             self.history = known
-            self.write(EventType.STUDY_RESUMED, {})
+            self.write(EventType.STUDY_RESUMED, {"assay": __version__})
 
     @property
     def head(self) -> str:

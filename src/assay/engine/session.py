@@ -17,12 +17,12 @@ class RecordedExecute:
     def __init__(self, inner: Execute, record: Callable[[Run], None]) -> None:
         self._inner = inner
         self._record = record
-        self._open: set[str] = set()
+        self._open: dict[str, float] = {}
 
     def submit(self, work: Work) -> str:
         """Start the work; see `core.ports.Execute`."""
         handle = self._inner.submit(work)
-        self._open.add(handle)
+        self._open.setdefault(handle, time.monotonic())
         return handle
 
     def poll(self, handle: str, timeout_s: float = 0.0) -> Run:
@@ -39,8 +39,15 @@ class RecordedExecute:
             self.cancel(handle)
 
     def _seen(self, handle: str, run: Run) -> Run:
-        if run.wall_s is not None and handle in self._open:
-            self._open.discard(handle)
+        if run.exit_code is None:
+            return run
+        started = self._open.pop(handle, None)
+        if (
+            run.wall_s is None
+        ):  # its own record was lost, on a full disk for one; whoever waits must hear of the end
+            elapsed = 0.0 if started is None else time.monotonic() - started
+            run = run.model_copy(update={"wall_s": round(elapsed, 3)})
+        if started is not None:
             self._record(run)
         return run
 

@@ -23,7 +23,7 @@ from assay.engine.journal import Journal
 from assay.engine.leftovers import end_leftovers
 from assay.engine.observer import Observer, Progress
 from assay.engine.session import RecordedExecute, StepSession
-from assay.runtime.files import explaining, remove
+from assay.runtime.files import bytes_below, explaining, remove
 
 INTEGRITY = GateRef(gate="integrity")
 """Asked of every trial at its end: the bytes that were judged are the bytes that are there."""
@@ -103,7 +103,7 @@ class TrialLoop:
         earlier = self.journal.history.shared.get(self._key(step, trial)) if step.shared else None
         if earlier is None:
             return False
-        trial.steps[step.name] = earlier
+        self.journal.write(EventType.STEP_REUSED, {"trial": trial.id, "step": step.name, "key": earlier.key})
         self._tell("reused", trial, step, message="shared: the same protocol was measured in this study")
         return True
 
@@ -127,7 +127,7 @@ class TrialLoop:
             raise ComponentFailed(what, failure_class=FailureClass.BUDGET_EXHAUSTED, where=where)
         if budget.disk_bytes is None:
             return
-        used = sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+        used = bytes_below(self.folder)
         if used > budget.disk_bytes:
             what = f"the disk budget of {budget.disk_bytes:,} bytes is used up: {used:,} bytes"
             raise ComponentFailed(what, failure_class=FailureClass.BUDGET_EXHAUSTED, where=where)

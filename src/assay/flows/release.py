@@ -137,7 +137,8 @@ def _ladder(spec: ReleaseSpec, source: Artifact) -> list[dict[str, Any]]:
 
 def _steps(spec: ReleaseSpec) -> tuple[Step, ...]:
     inspect = AdapterRef(kind="checkpoint")
-    results = ResultsPolicy(expected=spec.expected_samples)
+    limited = spec.evaluate.options.get("limit") is not None  # what the spec says is declared
+    results = ResultsPolicy(expected=spec.expected_samples, limit_declared=limited)
     baseline_gates = [_gate("results", results, "baseline-results", {"results": "baseline.results"})]
     if spec.external is not None:
         baseline_gates.append(_gate("external", spec.external))

@@ -26,30 +26,44 @@ def histories(events: Iterable[Event]) -> dict[str, StudyHistory]:
 
 
 def overview(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One line a study from raw event rows, newest last. Reads plain JSON, so that `assay ls` starts fast."""
+    """One line a study from raw event rows, newest last. Reads plain JSON, so that `assay ls` starts fast.
+
+    Raises:
+        LedgerBroken: if an event does not hold what its type says.
+    """
     studies: dict[str, dict[str, Any]] = {}
     for row in rows:
-        data, kind = row["data"], row["type"]
-        if kind == EventType.STUDY_OPENED.value:
-            studies[row["study"]] = _opened(row)
-            continue
-        line = studies.get(row["study"])
-        if line is None:  # a study without its opening: `assay verify` says so
-            continue
-        line["updated"] = row["at"]
-        if kind == EventType.TRIAL_STARTED.value:
-            line["trials"] += 1
-            line["state"] = "running"
-        elif kind == EventType.DECISION_RECORDED.value and not data["decision"]["interrupted"]:
-            line["decided"] += 1
-            line["outcomes"].append(data["decision"]["outcome"])
-        elif kind == EventType.STUDY_INTERRUPTED.value:
-            line["state"] = "interrupted"
-        elif kind == EventType.STUDY_RESUMED.value:
-            line["state"], line["outcome"] = "running", None
-        elif kind == EventType.STUDY_CLOSED.value:
-            line["state"], line["outcome"] = "closed", data["outcome"]
+        try:
+            if row["type"] == EventType.STUDY_OPENED.value:
+                studies[row["study"]] = _opened(row)
+            elif row["study"] in studies:  # a study without its opening: `assay verify` says so
+                _counted(studies[row["study"]], row)
+        except (KeyError, TypeError) as error:
+            raise damaged(row) from error
     return list(studies.values())
+
+
+def damaged(row: Mapping[str, Any]) -> LedgerBroken:
+    """The error for an event that does not hold what its type says."""
+    what = f"event {row['seq']} is damaged: it does not hold what a {row['type']} holds"
+    return LedgerBroken(what, next="`assay verify STUDY`")
+
+
+def _counted(line: dict[str, Any], row: Mapping[str, Any]) -> None:
+    data, kind = row["data"], row["type"]
+    line["updated"] = row["at"]
+    if kind == EventType.TRIAL_STARTED.value:
+        line["trials"] += 1
+        line["state"] = "running"
+    elif kind == EventType.DECISION_RECORDED.value and not data["decision"]["interrupted"]:
+        line["decided"] += 1
+        line["outcomes"].append(data["decision"]["outcome"])
+    elif kind == EventType.STUDY_INTERRUPTED.value:
+        line["state"] = "interrupted"
+    elif kind == EventType.STUDY_RESUMED.value:
+        line["state"], line["outcome"] = "running", None
+    elif kind == EventType.STUDY_CLOSED.value:
+        line["state"], line["outcome"] = "closed", data["outcome"]
 
 
 def _opened(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _deciding(policy: ComparePolicy, samples: Mapping[str, int]) -> dict[str, An
 
 
 def _changes(spec: ReleaseSpec) -> list[str]:
-    made = [".assay/ beside the spec: ledger, evidence, artifacts, logs"]
+    made = [".assay/ (here, or the nearest above): ledger, evidence, artifacts, logs"]
     target = spec.apply.options.get("path")
     if target:
         when = "if a recipe is accepted" if spec.apply_on_accept else "by `assay apply`"

@@ -203,6 +203,15 @@ def size_bytes(path: Path) -> int:
         raise UnreadableInput(f"cannot read: {error.strerror or error}", where=str(path)) from error
 
 
+def bytes_below(folder: Path) -> int:
+    """What a folder in use takes on disk; files that vanish meanwhile count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total
+
+
 def artifact(path: Path, shown: str = "") -> Artifact:
     """The artifact record of a file or folder; `shown` is the path that it is recorded under.
 

@@ -251,8 +251,8 @@ class Guard:
 
     def left(self) -> bool:
         """Whether anything that we started still lives."""
-        self.reap()
-        return bool(descendants(self.pid))
+        # reaped before and not after: a command with threads can look like a zombie before it can be reaped
+        return not self.reap() or bool(descendants(self.pid))
 
     def write(self) -> None:
         """Replace the status file as a whole."""

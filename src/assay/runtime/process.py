@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -127,12 +128,17 @@ def run_of(status: Mapping[str, Any], *, lost: bool = False) -> Run:
         log=str(log),
         pid=status["pid"],
         started=status["started"],
-        wall_s=status["wall_s"],
+        wall_s=_since(status["started"]) if lost else status["wall_s"],
         exit_code=-int(signal.SIGKILL) if lost else status["exit_code"],
         timed_out=ending == "timed_out",
         cancelled=lost or ending in ("cancelled", "orphaned"),
         log_tail=log_tail(log, int(status["log_offset"])),
     )
+
+
+def _since(started: str) -> float:
+    """Seconds from a moment that a guard wrote until now: the most that a lost run can have taken."""
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds())
 
 
 def wait(guarded: Guarded, timeout_s: float) -> bool:

@@ -43,7 +43,7 @@ class Said:
 
     @property
     def json(self) -> Any:
-        """stdout as JSON."""
+        """What stands on stdout, as JSON."""
         return json.loads(self.out)
 
     def refused(self, code: int, *fragments: str) -> None:
