@@ -79,7 +79,10 @@ def test_order_never_matters(one: Results, rng: Any) -> None:
     for task in one.tasks:
         order = list(range(len(task.samples)))
         rng.shuffle(order)
-        columns = {f: tuple(getattr(task.samples, f)[i] for i in order) for f in Samples.model_fields}
+        columns = {
+            name: tuple(column[i] for i in order) if (column := getattr(task.samples, name)) else ()
+            for name in Samples.model_fields
+        }
         tasks.append(task.model_copy(update={"samples": Samples(**columns)}))
     rng.shuffle(tasks)
     shuffled = one.model_copy(update={"tasks": tuple(tasks)})

@@ -185,6 +185,8 @@ def test_mean_interval_and_test_agree(d: list[float], alpha: float, margin: floa
     interval = result.interval(1.0 - 2.0 * alpha)
     assume(min(abs(interval.upper - margin), abs(interval.lower - margin)) > 1e-9)
     test = result.test(margin)
+    # with few clusters p takes few values, and may be alpha itself
+    assume(min(abs(test.p_accept - alpha), abs(test.p_regress - alpha)) > 1e-9)
     assert (test.p_accept < alpha) == (interval.upper < margin)
     assert (test.p_regress < alpha) == (interval.lower > margin)
 

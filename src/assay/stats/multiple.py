@@ -90,12 +90,7 @@ def holm(p: NumericArray) -> FloatArray:
     Raises:
         StatsError: If `p` is no vector of probabilities.
     """
-    values = _probabilities(p)
-    order = np.argsort(values, kind="stable")
-    stepwise = values[order] * np.arange(values.size, 0, -1)
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(stepwise), 1.0)
-    return adjusted
+    return _holm(_probabilities("p", p))
 
 
 def gatekeeping(families: Sequence[NumericArray]) -> tuple[FloatArray, ...]:
@@ -118,7 +113,7 @@ def gatekeeping(families: Sequence[NumericArray]) -> tuple[FloatArray, ...]:
         raise StatsError("families", "at least one sequence of p-values", families)
     gate, adjusted = 0.0, []
     for family in families:
-        inside = np.maximum(holm(family), gate)
+        inside = np.maximum(_holm(_probabilities("families", family)), gate)
         gate = float(inside.max())
         adjusted.append(inside)
     return tuple(adjusted)
@@ -142,7 +137,7 @@ def hierarchical_gatekeeping(p: NumericArray, parents: Sequence[int | None]) -> 
     Raises:
         StatsError: If `p` is no vector of probabilities, or a parent does not come before its child.
     """
-    values = _probabilities(p)
+    values = _probabilities("p", p)
     if isinstance(parents, str | bytes) or not isinstance(parents, Sequence) or len(parents) != values.size:
         raise StatsError("parents", f"of length {values.size} as p", parents)
     above = [None if parent is None else count("parents", parent) for parent in parents]
@@ -161,8 +156,16 @@ def hierarchical_gatekeeping(p: NumericArray, parents: Sequence[int | None]) -> 
     return adjusted
 
 
-def _probabilities(p: object) -> FloatArray:
-    values = vector("p", p)
+def _probabilities(argument: str, p: object) -> FloatArray:
+    values = vector(argument, p)
     if (values < 0.0).any() or (values > 1.0).any():
-        raise StatsError("p", "in [0, 1]", p)
+        raise StatsError(argument, "in [0, 1]", p)
     return values
+
+
+def _holm(values: FloatArray) -> FloatArray:
+    order = np.argsort(values, kind="stable")
+    stepwise = values[order] * np.arange(values.size, 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepwise), 1.0)
+    return adjusted

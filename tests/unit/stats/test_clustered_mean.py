@@ -46,6 +46,23 @@ def test_agrees_with_statsmodels() -> None:
     assert result.se == pytest.approx(float(fit.bse[0]))
 
 
+# R 4.2.2, sandwich: coef(lm(x ~ 1)), sqrt(vcovCL(fit, cluster = g, type = "HC0", cadjust = TRUE))
+SANDWICH_SIZES = (3, 5, 2, 8, 4, 4, 6, 1, 9, 3, 2, 7, 5, 4, 6)
+SANDWICH_DATA = """
+-0.324 -0.054 0.297 -0.183 0.08 0.133 0.277 0.04 0.796 0.265 -0.196 -0.055 -0.398 -0.56 0.146 -0.878 -0.08 -0.291
+0.153 0.008 0.423 -0.4 0.497 0.589 0.101 -0.513 0.419 0.151 0.498 0.372 0.485 0.38 -0.031 -0.171 -0.294 -0.249
+-0.531 -0.326 -0.24 -0.162 -0.196 -0.59 -0.11 0.576 0.256 0.798 0.224 -0.323 -0.346 -0.6 -0.51 0.217 -0.441 0.019
+-0.362 -0.591 -0.181 0.134 0.185 0.518 -0.347 0.608 -0.076 0.34 0.427 0.095 -0.2 0.18 0.321
+"""
+
+
+def test_agrees_with_sandwich() -> None:
+    """R's cluster-robust standard error for 69 units in 15 unequal clusters, to 11 digits."""
+    d = [float(text) for text in SANDWICH_DATA.split()]
+    result = clustered_mean(d, np.repeat(np.arange(15), SANDWICH_SIZES))
+    assert (result.mean, result.se) == pytest.approx((0.00288405797101, 0.079636307438), abs=1e-12)
+
+
 def test_repeats_equal_their_averages() -> None:
     """Equal repeats with the item as cluster give the same result as averaging them first."""
     rng = np.random.default_rng(5)

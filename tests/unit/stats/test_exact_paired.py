@@ -84,7 +84,7 @@ def test_search_misses_no_peak(b: int, c: int, n: int, margin: float) -> None:
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.01, 0.05, 0.1, 0.3])
-@pytest.mark.parametrize("n", [8, 16, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [8, 14, *(pytest.param(n, marks=pytest.mark.slow) for n in (20, 30))])
 def test_size_never_exceeds_alpha(n: int, margin: float) -> None:
     """P(p <= alpha) <= alpha under every drop on the wrong side of the margin and every flip rate."""
     tables = all_tables(n)

@@ -33,7 +33,17 @@ def test_public_names_are_documented() -> None:
 
 def test_imports_stay_in_the_package() -> None:
     """The package imports the standard library, numpy, scipy and itself, nothing else."""
-    allowed = {"__future__", "collections", "dataclasses", "functools", "math", "numbers", "numpy", "scipy", "typing"}
+    allowed = {
+        "__future__",
+        "collections",
+        "dataclasses",
+        "functools",
+        "math",
+        "numbers",
+        "numpy",
+        "scipy",
+        "typing",
+    }
     for path in Path(assay.stats.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
