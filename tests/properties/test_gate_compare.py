@@ -109,7 +109,8 @@ def test_order_never_matters(rows: Rows, rng: Any) -> None:
     for one in evaluation(rows, 1).tasks:
         order = list(range(len(one.samples)))
         rng.shuffle(order)
-        columns = {f: tuple(getattr(one.samples, f)[i] for i in order) for f in Samples.model_fields}
+        rows_of = {f: getattr(one.samples, f) for f in Samples.model_fields}
+        columns = {f: tuple(column[i] for i in order) if column else () for f, column in rows_of.items()}
         shuffled.append(one.model_copy(update={"samples": Samples(**columns)}))
     rng.shuffle(shuffled)
     candidate = evaluation(rows, 1)
