@@ -21,10 +21,10 @@ demo: setup
 	$(BIN)/assay demo
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 quick: setup
-	$(BIN)/python -m pytest -q -m 'not slow' -x
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal
 
 nightly: setup
 	ASSAY_HYPOTHESIS=nightly $(BIN)/python -m pytest -q tests/properties --timeout 3600

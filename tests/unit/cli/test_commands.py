@@ -70,7 +70,7 @@ def test_plan_runs_nothing(assay: Call, spec: Path) -> None:
         "second",
         "pairs needed",
         "published is created",
-        ".assay/ beside the spec",
+        ".assay/ (here, or the nearest above)",
     ):
         assert text in said.out
     assert list(spec.parent.iterdir()) == [spec]
