@@ -26,6 +26,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("assay.cli.apply", "Bring an accepted candidate to its target."),
     "undo": ("assay.cli.apply", "Take an application back."),
     "gate": ("assay.cli.gate", "Ask one gate about files; JSON on stdout."),
+    "decide": ("assay.cli.decide", "Decide between any two result folders or CSVs, with a picture."),
+    "show-results": ("assay.cli.results", "Print what an evaluation left behind; judges nothing."),
     "doctor": ("assay.cli.doctor", "List all kinds of components and what they need."),
     "schema": ("assay.cli.spec", "Print the JSON Schema of a spec."),
     "demo": ("assay.cli.demo", "Run the whole release job on the small model that comes with Assay."),
@@ -43,7 +45,9 @@ class LazyGroup(click.Group):
         """The command, loaded now."""
         if cmd_name not in _COMMANDS:
             return None
-        found: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        found: click.Command = getattr(
+            importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name.replace("-", "_")
+        )
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

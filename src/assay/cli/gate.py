@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import ValidationError
@@ -14,7 +14,13 @@ from assay.core.errors import AssayError
 from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Provenance, Status
 
+if TYPE_CHECKING:
+    from assay.core.results import Results
+    from assay.gates.results import ResultsGate
+
 EXIT = {Status.PASS: 0, Status.FAIL: 1, Status.INCONCLUSIVE: 4, Status.ERROR: 5}
+_ROWS = {".eval", ".jsonl", ".csv", ".xml", ".yml", ".yaml"}
+"""Files that hold rows or a run: never `{task: score}`."""
 SIZE_LIMIT_BYTES = 256 << 20
 
 
@@ -85,6 +91,40 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
+def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every gate that reads results."""
+    for option in (
+        click.option(
+            "--metric-table", type=click.Path(path_type=Path), help="YAML laid over Assay's metric table."
+        ),
+        click.option("--harness", help="Which harness wrote the files; by default found from their content."),
+        click.option(
+            "--expect", multiple=True, metavar="TASK=N", help="Samples that a task must have scored."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _read(paths: Mapping[str, Path], options: Mapping[str, Any]) -> tuple[dict[str, Results], ResultsGate]:
+    """Results by role, and the gate that they must pass."""
+    from assay.gates.results import ResultsGate, ResultsPolicy
+    from assay.readers.results import read_results
+
+    expected = dict(_expectation(item) for item in options["expect"])
+    found = {
+        role: read_results(
+            path,
+            subject=role.partition(".")[0],
+            harness=options["harness"],
+            expected=expected,
+            metric_table=options["metric_table"],
+        )
+        for role, path in paths.items()
+    }
+    return found, ResultsGate(ResultsPolicy(expected=expected))
+
+
 @click.group()
 def gate() -> None:
     """Ask one gate about files. stdout is one JSON verdict; exit 0 pass, 1 fail, 2 unreadable, 4 open, 5 anomalous."""
@@ -123,23 +163,17 @@ def checkpoint(
 @click.option(
     "--run", "run_file", type=click.Path(path_type=Path), help="A run summary, instead of result files."
 )
-@click.option("--expect", multiple=True, metavar="TASK=N", help="Samples that a task must have scored.")
-@click.option("--harness", help="Which harness wrote the files; by default found from their content.")
-def results(
-    path: Path | None, run_file: Path | None, expect: tuple[str, ...], harness: str | None
-) -> tuple[Verdict, dict[str, Any]]:
+@_reading
+def results(path: Path | None, run_file: Path | None, **reading: Any) -> tuple[Verdict, dict[str, Any]]:
     """Is this evaluation complete and valid?"""
-    from assay.gates.results import ResultsGate, ResultsPolicy, judge_run_summary
-    from assay.readers.results import read_results
+    from assay.gates.results import judge_run_summary
 
     if run_file is not None:
         return judge_run_summary(_json_file(run_file)), {"inputs": {"run": str(run_file)}}
     if path is None:
         raise Refused("give PATH, or --run FILE")
-    expected = dict(_expectation(item) for item in expect)
-    found = read_results(path, subject="results", harness=harness)
-    verdict = ResultsGate(ResultsPolicy(expected=expected)).judge({"results": found})
-    return verdict, {"inputs": {"results": str(path)}}
+    found, gate_ = _read({"results": path}, reading)
+    return gate_.judge(found), {"inputs": {"results": str(path)}}
 
 
 @gate.command(cls=JsonCommand)
@@ -160,6 +194,7 @@ def results(
 @click.option(
     "--policy", type=click.Choice(["point", "paired"]), help="Default: point for scores, paired for rows."
 )
+@_reading
 def compare(
     baseline: Path, candidate: Path, policy: str | None, **options: Any
 ) -> tuple[Verdict, dict[str, Any]]:
@@ -186,14 +221,11 @@ def _compare_results(baseline: Path, candidate: Path, policy: str, options: Mapp
     """Results gate on both sides, comparability, then compare: nothing is compared past a failed gate."""
     from assay.gates.comparability import ComparabilityGate, ComparabilityPolicy
     from assay.gates.compare import CompareGate, ComparePolicy
-    from assay.gates.results import ResultsGate, ResultsPolicy
-    from assay.readers.results import read_results
 
     made = ComparePolicy(**_policy(policy, options))
-    sides = {"baseline.results": baseline, "candidate.results": candidate}
-    evidence = {role: read_results(path, subject=role.partition(".")[0]) for role, path in sides.items()}
+    evidence, gate_ = _read({"baseline.results": baseline, "candidate.results": candidate}, options)
     for side in evidence.values():
-        verdict = ResultsGate(ResultsPolicy()).judge({"results": side})
+        verdict = gate_.judge({"results": side})
         if not verdict.passed:
             return verdict
     if policy == "paired":
@@ -248,6 +280,8 @@ def _expectation(item: str) -> tuple[str, int]:
 
 def _is_scores(path: Path) -> bool:
     """A file that no harness wrote, by its look: an object without the keys of one."""
+    if path.suffix.lower() in _ROWS:
+        return False
     value = _json_file(path)
     return not (isinstance(value, Mapping) and {"results", "tasks", "samples", "eval"} & set(value))
 

@@ -166,3 +166,85 @@ def test_no_evidence_is_an_error() -> None:
     """Without both sides there is nothing to hold against each other."""
     verdict = ComparabilityGate().judge({"baseline.results": results()})
     assert (verdict.status, verdict.outcome) == (Status.ERROR, Outcome.ANOMALOUS)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("harness_version", "the harness"),
+        ("task.arc.version", "the task's version"),
+        ("task.arc.dataset", "the data set"),
+        ("task.arc.samples", "the data set"),
+        ("task.arc.config", "the task's definition"),
+        ("prompts", "the prompt"),
+        ("chat_template_sha", "the chat template"),
+        ("system_instruction_sha", "the system prompt"),
+        ("sampling.temperature", "the sampling"),
+        ("gen_kwargs", "the sampling"),
+        ("sampling.max_tokens", "the token limit"),
+        ("task.gpqa.sampling.max_new_tokens", "the token limit"),
+        ("sampling.reasoning_effort", "the handling of reasoning"),
+        ("endpoint.adapter_config.use_reasoning", "the handling of reasoning"),
+        ("judge.grader.model", "the judge"),
+        ("task.hle.judge.model_id", "the judge"),
+        ("engine", "the engine"),
+        ("engine_version", "a version"),
+        ("serve.kv_dtype", "the type of the KV cache"),
+        ("serve.dtype", "the engine's settings"),
+        ("task.arc.repeats", "the number of repeats"),
+        ("limit", "the limit of samples"),
+        ("something", "it"),
+    ],
+)
+def test_every_topic_is_fatal_unless_declared(key: str, words: str) -> None:
+    """The verdict calls the difference by its name, lists it, and lets it through when it is the change."""
+    sides = results(rows(tag="x"), {key: 2}), results(protocol={key: 1})
+    verdict = judge(*sides)
+    assert refused(verdict)
+    assert f"{words} differs: 1 for the baseline, 2 for the candidate" in verdict.detail
+    assert verdict.extra["differences"] == [{"key": key, "rule": "fatal", "baseline": "1", "candidate": "2"}]
+    declared = judge(*sides, declared=(key,))
+    assert declared.passed
+    assert declared.extra["differences"][0]["rule"] == "declared"
+
+
+def test_a_harmless_difference_says_why() -> None:
+    """The served model's name is what is compared."""
+    verdict = judge(results(rows(tag="x"), {"model_name": "w4"}))
+    assert verdict.passed
+    assert verdict.extra["differences"][0]["rule"] == "harmless"
+    assert "names or describes what is compared" in verdict.extra["warnings"][0]
+
+
+def test_the_worst_on_both_sides_is_no_equality() -> None:
+    """A harness that is broken twice agrees with itself; a task that nobody solves can be named."""
+    zero = {"score": (0.0,) * 60}
+    sides = results(rows(tag="x", **zero), score=0.0), results(rows(**zero), score=0.0)
+    verdict = judge(*sides)
+    assert refused(verdict)
+    assert "broken on both sides" in verdict.detail
+    assert judge(*sides, floor_allowed=("arc",)).passed
+    assert judge(sides[0]).passed, "one side at zero is a result"
+    bare = results(Samples(), score=0.0, provenance=Provenance.SELF_REPORTED)
+    assert refused(judge(bare, bare, require_samples=False))
+
+
+def test_another_context_shows_in_the_answers_that_did_not_fit() -> None:
+    """One side was served with less; answers that were only cut off are told."""
+    ends = ("context_window_exceeded",) * 6 + ("stop",) * 54
+    baseline = results(rows(finish_reason=("stop",) * 60))
+    verdict = judge(results(rows(tag="x", finish_reason=ends)), baseline)
+    assert refused(verdict)
+    assert "served with less" in verdict.detail
+    assert judge(results(rows(tag="x", finish_reason=ends)), baseline, context_gap_max_frac=0.1).passed
+    cut = judge(results(rows(tag="x", finish_reason=("length",) * 6 + ("stop",) * 54)), baseline)
+    assert cut.passed
+    assert "cut off" in cut.extra["warnings"][0]
+
+
+def test_inferred_ranges_of_rows_must_agree() -> None:
+    """A range that is inferred from the scores of each side is one scale only if both infer the same."""
+    inferred = {"scale_source": "inferred"}
+    verdict = judge(results(rows(tag="x"), high=100.0, **inferred), results(**inferred))
+    assert refused(verdict)
+    assert "declare it" in verdict.detail

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assay.core.evidence import Evidence
+from assay.core.evidence import Evidence, Measurement
 from assay.core.results import Results, RunStatus, Samples, SampleState, TaskResult
 from assay.core.verdict import Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Provenance, Status
@@ -314,3 +314,155 @@ def test_no_evidence_is_no_pass() -> None:
 def test_self_reported_evidence_makes_a_self_reported_verdict() -> None:
     """Who said it is never lost."""
     assert judge(task(), provenance=Provenance.SELF_REPORTED).provenance is Provenance.SELF_REPORTED
+
+
+def long(scores: list[float], **columns: Any) -> TaskResult:
+    """A task with these scores, one row each."""
+    n = len(scores)
+    rows = Samples(
+        id=tuple(f"s{i}" for i in range(n)),
+        repeat=(0,) * n,
+        prompt=("p",) * n,
+        score=tuple(scores),
+        state=columns.pop("state", (SampleState.SCORED,) * n),
+        output=("o",) * n,
+        **columns,
+    )
+    return task(samples=rows, score=sum(scores) / n, expected=n, scored=n)
+
+
+HALF = [0.0, 1.0] * 20
+
+
+@pytest.mark.parametrize(
+    ("word", "share", "expected"),
+    [
+        ("length", 0.5, ACCOUNTING),
+        ("max_tokens", 0.1, ACCOUNTING),
+        ("limit:token", 0.1, ACCOUNTING),
+        ("length", 0.05, None),
+        ("context_window_exceeded", 0.1, CONFIG),
+        ("stop", 1.0, None),
+        ("tool_calls", 1.0, None),
+    ],
+)
+def test_answers_that_were_cut_off(word: str, share: float, expected: FailureClass | None) -> None:
+    """Up to the declared share it is told, beyond it the run does not count."""
+    cut = int(share * 40)
+    verdict = judge(long(HALF, finish_reason=(word,) * cut + ("stop",) * (40 - cut)))
+    assert verdict.failure_class is expected
+    if expected is None and word == "length":
+        assert "cut off" in verdict.extra["warnings"][0]
+    assert judge(long(HALF, finish_reason=("",) * 40)).status is Status.PASS
+
+
+def test_truncation_of_aggregates_is_read_from_the_measurement() -> None:
+    """Where there are no rows the harness's own count of finish reasons serves."""
+    share = Measurement.of("arc/truncated_frac", 0.3)
+    verdict = judge(task(samples=Samples()), measurements=(share,))
+    assert verdict.failure_class is ACCOUNTING
+    assert judge(
+        task(samples=Samples()), measurements=(share,), policy=ResultsPolicy(truncated_max_frac=0.3)
+    ).passed
+
+
+def test_a_constant_score_is_a_harness_that_does_not_look() -> None:
+    """All of one value, unless it is the best there is, few rows, or a task of which it is believed."""
+    flat = judge(long([0.5] * 20))
+    assert (flat.failure_class, "all 20 samples score exactly 0.5" in flat.detail) == (UNKNOWN, True)
+    assert judge(long([0.0] * 20), task(task="b")).failure_class is UNKNOWN
+    assert judge(long([0.5] * 19)).passed
+    assert judge(long([0.0] * 20), policy=ResultsPolicy(constant_allowed=("arc",))).passed
+    best = judge(long([1.0] * 20))
+    assert best.passed
+    assert "score exactly 1" in best.extra["warnings"][0]
+
+
+def test_mostly_empty_answers_are_suspicious() -> None:
+    """A parser or template that eats the answers leaves failures of the model and nothing else."""
+    states = (SampleState.MODEL_FAILURE,) * 30 + (SampleState.SCORED,) * 10
+    assert judge(long([0.0] * 30 + [1.0] * 10, state=states)).failure_class is UNKNOWN
+
+
+def test_items_without_all_their_repeats_are_missed() -> None:
+    """Nobody needs to say how many rows there should be to see that one item has fewer."""
+    rows = samples(4, 1).model_copy(update={"id": ("a", "a", "b", "c"), "repeat": (0, 1, 0, 0)})
+    verdict = judge(task(samples=rows, score=0.75, expected=4, scored=4))
+    assert verdict.failure_class is ACCOUNTING
+    assert "2 items have fewer than 2 repeats" in verdict.detail
+
+
+def test_scores_outside_their_range_are_refused() -> None:
+    """A percentage in the place of a share, on the row or in the headline; an inferred range proves nothing."""
+    assert "outside 0..1" in judge(long([0.0, 57.0])).reasons[0].text
+    bare = task(samples=Samples(), score=57.0)
+    assert judge(bare).failure_class is ACCOUNTING
+    assert judge(bare.model_copy(update={"scale_source": "inferred"})).passed
+
+
+def test_a_measured_zero_without_rows_is_suspicious() -> None:
+    """A summary's 0.0 is taken as it was written; a harness's needs a row."""
+    zero = task(samples=Samples(), score=0.0)
+    assert judge(zero).failure_class is UNKNOWN
+    assert judge(zero, provenance=Provenance.SELF_REPORTED).passed
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ({"200": 100}, None),
+        ({"200": 100, "429": 1}, None),
+        ({"200": 90, "500": 10}, INFRA),
+        ({"404": 10}, HEALTH),
+        ({"401": 10}, CONFIG),
+        ({"200": True, "404": "x"}, None),
+    ],
+)
+def test_status_codes_of_the_endpoint(codes: dict[str, Any], expected: FailureClass | None) -> None:
+    """A served model of another name, a key that is not set, a server that falls over."""
+    verdict = judge(task(), facts={"http_status": {"arc": codes}})
+    assert verdict.failure_class is expected
+
+
+def test_logs_weigh_against_rows() -> None:
+    """Complete rows outweigh a line about a crash; nothing outweighs a judge that failed."""
+    crash = {"text": "ERROR out of memory", "file": "a.log", "count": 3}
+    refused = {"text": "ERROR judge: 401 Unauthorized", "file": "a.log", "count": 1}
+    assert judge(task(), facts={"log_failures": [crash]}).passed
+    assert judge(task(samples=Samples()), facts={"log_failures": [crash]}).failure_class is INFRA
+    assert judge(task(), facts={"log_failures": [refused]}).failure_class is JUDGE
+    assert judge(task(), facts={"log_failures": [None, 3, {}]}).passed
+
+
+def test_a_limit_of_one_task_is_a_limit() -> None:
+    """Per task or for all; the number that the spec expects of it is a declaration."""
+    limited = {"task.arc.limit": 10}
+    assert judge(task(), protocol=limited).failure_class is ACCOUNTING
+    assert judge(task(), protocol={"task.other.limit": 10}).passed
+    assert judge(task(), protocol=limited, policy=ResultsPolicy(expected={"arc": 10})).passed
+    assert judge(task(), protocol={"limit": 10}, policy=ResultsPolicy(expected={"arc": 10})).passed
+    assert not judge(task(), protocol={"limit": 10}, policy=ResultsPolicy(expected={"arc": 250})).passed
+
+
+def test_two_models_in_one_run_are_no_run() -> None:
+    """The server was exchanged, or a router sits before it."""
+    assert judge(task(), facts={"answered_by": ["a", "b"]}).failure_class is HEALTH
+    assert judge(task(), facts={"answered_by": ["a"]}).passed
+
+
+def test_what_is_told_is_no_failure() -> None:
+    """Caches, older runs and judges without rows are reasons that stand beside a pass."""
+    verdict = judge(
+        task(samples=Samples()), facts={"judged": ["arc"], "cached_answers": 2, "older_runs": ["x.eval"]}
+    )
+    assert verdict.passed
+    assert len(verdict.extra["warnings"]) == 3
+    assert all(r.ok for r in verdict.reasons)
+    assert verdict.extra["per_task"]["arc"] == {"ok": True, "reasons": []}
+
+
+def test_rounded_headlines_are_the_mean() -> None:
+    """A percentage of two decimals is the mean of its rows; one answer more or less is not."""
+    rows = long([0.0, 100.0, 100.0])
+    assert judge(rows.model_copy(update={"score": 66.67, "high": 100.0})).passed
+    assert judge(rows.model_copy(update={"score": 66.7, "high": 100.0})).failure_class is ACCOUNTING

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from assay.core.base import Noun
+from assay.core.base import Noun, SpecPath
 from assay.core.errors import ComponentFailed, UnreadableInput
 from assay.core.evidence import Evidence
 from assay.core.ports import Component, Session, Target
@@ -21,6 +21,7 @@ from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.readers.results import read_results
 from assay.readers.results.served import served
+from assay.runtime.files import digest_file
 
 POLL_S = 0.5
 
@@ -40,6 +41,8 @@ class Options(Noun):
     """Task → samples that must come back."""
     metrics: Mapping[str, str] = Field(default_factory=dict)
     """Task → metric to judge by, where the harness computes several."""
+    metric_table: SpecPath | None = None
+    """YAML file of metrics (range, direction, samples, judge) laid over the table that comes with Assay."""
     env: Mapping[str, str] = Field(default_factory=dict)
     """Added to the environment."""
     version: str = ""
@@ -72,6 +75,7 @@ class Adapter:
             "version": self.options.version,
             **{f"expected.{task}": n for task, n in sorted(self.options.expected.items())},
             **{f"metrics.{task}": metric for task, metric in sorted(self.options.metrics.items())},
+            **({"metric_table": digest_file(Path(table))} if (table := self.options.metric_table) else {}),
         }
 
     def evaluate(self, target: Target, session: Session) -> Evidence:
@@ -106,6 +110,7 @@ class Adapter:
                 harness=self.options.harness,
                 expected=self.options.expected,
                 metrics=self.options.metrics,
+                metric_table=self.options.metric_table,
             )
         except UnreadableInput as error:
             raise _failed(f"its results cannot be used: {error}", run) from error

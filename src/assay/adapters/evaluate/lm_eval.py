@@ -60,6 +60,8 @@ class Options(Noun):
     """Task → metric (`exact_match,strict-match`) to judge by; by default the first that the task lists."""
     expected: Mapping[str, int] = Field(default_factory=dict)
     """Task → samples that must come back; by default what lm-eval says the task has."""
+    metric_table: SpecPath | None = None
+    """YAML file of metrics (range, direction, samples, judge) laid over the table that comes with Assay."""
     num_concurrent: int = Field(default=8, ge=1)
     """Requests under way at once."""
     batch_size: int = Field(default=1, ge=1)
@@ -168,6 +170,8 @@ class Adapter:
             "limit", "metrics", "model_args", "metadata", "seed", "batch_size", "max_retries",
         }  # fmt: skip
         facts: dict[str, Any] = {"harness": "lm_eval", "task_files": self._task_files()}
+        if self.options.metric_table is not None:
+            facts["metric_table"] = digest_file(Path(self.options.metric_table))
         facts["lm_eval_version"] = self.options.python or _version()
         for key, value in self.options.model_dump(mode="json", include=asked).items():
             facts |= flat(key, value)
@@ -197,7 +201,7 @@ class Adapter:
         try:
             results = read_results(
                 out, subject=target.name, harness="lm_eval", expected=self.options.expected,
-                metrics=self.options.metrics,
+                metrics=self.options.metrics, metric_table=self.options.metric_table,
             )  # fmt: skip
         except UnreadableInput as error:
             raise ComponentFailed(

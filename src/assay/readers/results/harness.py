@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -188,6 +189,8 @@ class Damaged(NamedTuple):
 class Lines:
     """The non-blank lines of a file, streamed; afterwards `artifact` is the pin of the bytes that were read.
 
+    The bytes are hashed by a second thread while the first one parses: OpenSSL lets go of the interpreter.
+
     Args:
         path: a file of any size.
     """
@@ -206,10 +209,13 @@ class Lines:
         number = 0
         rest: list[bytes] = []
         rest_bytes = 0
+        hashed: Future[None] | None = None
         try:
-            with self.path.open("rb") as file:
+            with self.path.open("rb") as file, ThreadPoolExecutor(1) as beside:
                 while chunk := file.read(CHUNK_BYTES):
-                    self._hash.update(chunk)
+                    if hashed is not None:
+                        hashed.result()
+                    hashed = beside.submit(self._hash.update, chunk)
                     self._size += len(chunk)
                     *whole, last = chunk.split(b"\n")
                     if whole:
@@ -243,9 +249,7 @@ class Lines:
     @property
     def artifact(self) -> Artifact:
         """The pin; complete once the lines were gone through."""
-        return Artifact(
-            path=text(self.path), digest=PREFIX + self._hash.hexdigest(), size_bytes=self._size
-        )
+        return Artifact(path=text(self.path), digest=PREFIX + self._hash.hexdigest(), size_bytes=self._size)
 
 
 def json_lines(lines: Lines) -> Iterator[tuple[int, Any]]:
@@ -282,9 +286,7 @@ def pin(path: Path) -> Artifact:
 
 def artifact(path: Path, data: bytes) -> Artifact:
     """The pin of a file that was read."""
-    return Artifact(
-        path=text(path), digest=PREFIX + hashlib.sha256(data).hexdigest(), size_bytes=len(data)
-    )
+    return Artifact(path=text(path), digest=PREFIX + hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
 def text(value: Any, limit: int = 4000) -> str:
@@ -324,6 +326,11 @@ def count(value: Any) -> int | None:
     return int(exact) if exact is not None and exact.is_integer() and abs(exact) < EXACT_INTEGER else None
 
 
+def times(one: int | None, other: int | None) -> int | None:
+    """The product of two counts; None where one is missing or it is beyond an exact integer."""
+    return None if one is None or other is None else count(one * other)
+
+
 def mapping(value: Any, *keys: str) -> Mapping[str, Any]:
     """The object under a path of keys; an empty one where there is none."""
     for key in keys:
@@ -360,7 +367,19 @@ _ordered = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=str).enco
 
 def row_digest(value: Any) -> str:
     """The first 128 bits of the SHA-256 of a JSON value, as hex: enough to tell rows apart."""
-    return hashlib.sha256(_ordered(value).encode()).hexdigest()[:32]
+    return hashlib.sha256((_simple(value) or _ordered(value)).encode()).hexdigest()[:32]
+
+
+def _simple(value: Any) -> str:
+    """What the encoder would write of a list of plain texts, in a third of its time; empty for anything else."""
+    if type(value) is not list or not value:
+        return ""
+    try:
+        inside: str = '", "'.join(value)
+    except TypeError:
+        return ""
+    plain_text = inside.isascii() and inside.isprintable() and "\\" not in inside
+    return f'["{inside}"]' if plain_text and inside.count('"') == 2 * (len(value) - 1) else ""
 
 
 def some(errors: list[str], most: int = 20) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ from assay.readers.results.harness import (
     clip,
     count,
     flat,
-    load_json,
     number,
     parse_json,
     plain,
@@ -37,12 +36,13 @@ from assay.readers.results.harness import (
     text,
 )
 from assay.readers.results.metrics import MetricTable, Scale, scale_of
-from assay.readers.results.rows import Columns, Row, identity, row_parser
+from assay.readers.results.rows import Columns, identity, parse_row
 
 NULL_CONTENT = "<<assay: the server returned null content>>"
 """What our adapter makes lm-eval write for an answer without content, to tell it from an empty one."""
 
 _RESULTS_FILE = re.compile(r"results_(?P<stamp>.+)\.json")
+_SAMPLES_FILE = re.compile(r"samples_.+_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d.*\.jsonl")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _NO_PART_OF_THE_TASK = ("metadata", "dataset_kwargs", "task", "task_alias", "tag", "group")
 _RUN_FACTS = (
@@ -55,7 +55,6 @@ _RUN_FACTS = (
     "tokenizer_eos_token",
     "git_hash",
 )
-_ROW_FIELDS = ("doc_id", "doc_hash", "prompt_hash", "target_hash", "filter", "filtered_resps")
 _MAX_ERRORS = 1000
 
 
@@ -93,7 +92,11 @@ class LmEval:
         """See `Harness.claims`."""
         if not source.is_dir:
             return source.holds_document() and _is_results(source.document)
-        return any(_RESULTS_FILE.fullmatch(f.name) and _is_results(quiet_json(f)) for f in source.files)
+        return any(
+            _SAMPLES_FILE.fullmatch(f.name)
+            or (_RESULTS_FILE.fullmatch(f.name) and _is_results(quiet_json(f)))
+            for f in source.files
+        )
 
     def read(self, source: Source, asked: Asked) -> Results:
         """See `Harness.read`."""
@@ -211,53 +214,52 @@ def _glob_literal(stamp: str) -> str:
 def _rows(lines: Lines, choice: _Choice) -> _Rows:
     columns = Columns()
     errors: list[str] = []
-    doc_of: dict[str, str] = {}
-    copies: dict[str, list[str]] = {}
+    ids = _Ids()
     listed = 0
-    parse = row_parser((*_ROW_FIELDS, choice.metric))
-    for number_, line in lines:
-        row = line if isinstance(line, Damaged) else parse(line)
+    for place, line in lines:
+        row = parse_row(line)
         if isinstance(row, Damaged):
             if len(errors) < _MAX_ERRORS:
-                errors.append(f"line {number_} of its samples file is no row: {row.why}")
+                errors.append(f"line {place} of its samples file is no row: {row.why}")
             continue
-        filter_ = row.get("filter")
-        if text("none" if filter_ is None else filter_) != choice.filter:
+        filter_, answer, value = row.get("filter"), row.get("filtered_resps"), row.get(choice.metric)
+        if filter_ != choice.filter and text("none" if filter_ is None else filter_) != choice.filter:
             continue
-        doc_id = identity(row.get("doc_id"))
-        id_ = identity(row.get("doc_hash") or f"doc-{doc_id}")
-        first = doc_of.get(id_)
-        if first is None:
-            doc_of[id_] = doc_id
-        else:
-            docs = copies.setdefault(id_, [first])
-            if doc_id in docs:
-                if len(errors) < _MAX_ERRORS:
-                    errors.append(
-                        f"document {doc_id} was scored twice: the file of another run was appended to"
-                    )
-            else:  # a data set may hold one document twice; a run may not score one of them twice
-                docs.append(doc_id)
-            place = docs.index(doc_id)
-            id_ = id_ if place == 0 else f"{id_}#{place + 1}"
-        value = row.get(choice.metric)
+        id_, again = ids.of(identity(row.get("doc_id")), identity(row.get("doc_hash") or ""))
+        if again and len(errors) < _MAX_ERRORS:
+            errors.append(
+                f"document {identity(row.get('doc_id'))} was scored twice: the file of another run was appended to"
+            )
         listed += isinstance(value, list | dict)
-        _append(columns, id_, row, value)
+        score = score_of(value) if answer is not None else None  # a row without its answer is none
+        failed = score == 0 and _is_empty(answer)
+        state = SampleState.MODEL_FAILURE if failed else SampleState.SCORED
+        prompt = row_digest([row.get("prompt_hash"), row.get("target_hash")])
+        columns.add_plain(id_, prompt, score, state, row_digest(answer))
     corpus = 0 < listed == len(columns)
     return _Rows(Samples() if corpus else columns.samples(), some(errors), corpus=corpus)
 
 
-def _append(columns: Columns, id_: str, row: Row, value: Any) -> None:
-    score = score_of(value)
-    answer = row.get("filtered_resps")
-    failed = score == 0 and _is_empty(answer)
-    columns.add(
-        id_,
-        prompt=row_digest([row.get("prompt_hash"), row.get("target_hash")]),
-        score=score,
-        state=SampleState.MODEL_FAILURE if failed else SampleState.SCORED,
-        output=row_digest(answer),
-    )
+class _Ids:
+    """Ids of rows: a data set may hold one document twice; a run may not score one of them twice."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._copies: dict[str, list[str]] = {}
+
+    def of(self, doc_id: str, doc_hash: str) -> tuple[str, bool]:
+        """The id of a row, and whether the same document was there before."""
+        id_ = doc_hash or f"doc-{doc_id}"
+        first = self._first.get(id_)
+        if first is None:
+            self._first[id_] = doc_id
+            return id_, False
+        docs = self._copies.setdefault(id_, [first])
+        again = doc_id in docs
+        if not again:
+            docs.append(doc_id)
+        place = docs.index(doc_id)
+        return (id_ if place == 0 else f"{id_}#{place + 1}"), again
 
 
 def _is_empty(answer: Any) -> bool:
@@ -267,7 +269,7 @@ def _is_empty(answer: Any) -> bool:
     return answer is None or answer == NULL_CONTENT or (isinstance(answer, str) and not answer.strip())
 
 
-def _task(  # noqa: PLR0913 - one row of the results document, and what stands beside it
+def _task(
     document: Mapping[str, Any],
     name: str,
     row: Any,

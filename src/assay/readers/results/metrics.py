@@ -149,7 +149,9 @@ def read_table(path: Path) -> MetricTable:
         raise UnreadableInput(f"no metric table: {str(error).splitlines()[0]}", where=str(path)) from error
     rows = value.get("metrics") if isinstance(value, dict) and value.get("schema") == "metrics/1" else None
     if not isinstance(rows, list):
-        raise UnreadableInput("no metric table", where=str(path), allowed="{schema: metrics/1, metrics: [...]}")
+        raise UnreadableInput(
+            "no metric table", where=str(path), allowed="{schema: metrics/1, metrics: [...]}"
+        )
     found = []
     for place, row in enumerate(rows, start=1):
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from assay.core.errors import UnreadableInput
 from assay.core.evidence import Measurement
 from assay.core.results import Results, RunStatus, TaskResult
 from assay.core.vocabulary import Provenance
@@ -40,7 +41,9 @@ class RunSummary:
 
     def read(self, source: Source, asked: Asked) -> Results:
         """See `Harness.read`."""
-        entries: Mapping[str, Any] = source.document["tasks"]
+        entries = source.document.get("tasks") if isinstance(source.document, dict) else None
+        if not isinstance(entries, dict):
+            raise UnreadableInput("no {'tasks': {...}} object", where=clip(source.path))
         rows = {text(name): entry if isinstance(entry, dict) else None for name, entry in entries.items()}
         tasks = tuple(_task(name, row, asked.table) for name, row in rows.items())
         return Results(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from assay.core.errors import UnreadableInput
 from assay.core.evidence import Measurement
 from assay.core.results import Results, RunStatus, TaskResult
 from assay.core.vocabulary import Provenance
@@ -26,6 +27,8 @@ class Scores:
     def read(self, source: Source, asked: Asked) -> Results:
         """See `Harness.read`."""
         scores: Mapping[str, Any] = source.document
+        if not isinstance(scores, dict):
+            raise UnreadableInput("no {task: score} object", where=clip(source.path))
         tasks = tuple(_task(text(name), value, asked.table) for name, value in scores.items())
         return Results(
             subject=asked.subject,

@@ -106,7 +106,7 @@ def test_absent_paths_and_unknown_harnesses(tmp_path: Path) -> None:
         read_results(tmp_path / "nowhere", subject="x")
     with pytest.raises(UnreadableInput):
         read_results("bad\0path", subject="x")
-    with pytest.raises(UsageError, match="lm_eval, run_summary, scores"):
+    with pytest.raises(UsageError, match=r"lm_eval, inspect_ai, .*run_summary, scores, rows"):
         read_results(tmp_path, subject="x", harness="nemo")
     with pytest.raises(UnreadableInput, match="no results that Assay knows"):
         read_results(tmp_path, subject="x")
