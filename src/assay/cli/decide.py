@@ -144,18 +144,9 @@ def _refusal(
 
 
 def _compare(sides: Mapping[str, Results], policy: ComparePolicy) -> Verdict:
-    """The compare gate, with no guard below the margin.
-
-    A rung of the ladder follows from the number of pairs alone: to lift it up to the margin looks at no score.
-    """
     from assay.gates.compare import CompareGate
 
-    verdict = CompareGate(policy).judge(_evidence(sides))
-    narrow = [e.task for e in verdict.estimates if e.role == "guard" and (e.margin or 1.0) < policy.margin]
-    if policy.policy == "point" or not narrow:
-        return verdict
-    wider = policy.model_copy(update={"guards": dict.fromkeys(narrow, policy.margin)})
-    return CompareGate(wider).judge(_evidence(sides))
+    return CompareGate(policy).judge(_evidence(sides))
 
 
 def _evidence(sides: Mapping[str, Results]) -> dict[str, Results]:

@@ -65,8 +65,8 @@ def _deciding(policy: ComparePolicy, samples: Mapping[str, int]) -> dict[str, An
         {
             "task": task,
             "samples": n,
-            "guard_margin": guard_margin(n, flips, alpha=policy.alpha_accept, power=policy.guard_power),
-            "certifiable_margin": certifiable_margin(n, flips, alpha=policy.alpha_accept),
+            "guard_margin": _guard(policy, task, n, alpha),
+            "certifiable_margin": certifiable_margin(n, flips, alpha=alpha),
         }
         for task, n in samples.items()
     ]
@@ -82,6 +82,16 @@ def _deciding(policy: ComparePolicy, samples: Mapping[str, int]) -> dict[str, An
         "certifiable_margin": certifiable_margin(total, flips, alpha=alpha) if total else None,
         "tasks": tasks,
     }
+
+
+def _guard(policy: ComparePolicy, task: str, samples: int, alpha: float) -> float | None:
+    """The drop that the compare gate will hold a task to; None = advisory."""
+    if task in policy.guards:
+        return policy.guards[task]
+    if policy.guard != "ladder":
+        return policy.guard
+    rung = guard_margin(samples, policy.planning_flip_rate, alpha=alpha, power=policy.guard_power)
+    return None if rung is None else max(rung, policy.margin)
 
 
 def _changes(spec: ReleaseSpec) -> list[str]:

@@ -153,7 +153,9 @@ def _guard(task: TaskPairs, policy: ComparePolicy) -> float | None:
         return policy.guard
     items = len({p.id for p in task.pairs})
     alpha = policy.alpha_accept / policy.comparisons
-    return stats.guard_margin(items, policy.planning_flip_rate, alpha, policy.guard_power)
+    rung = stats.guard_margin(items, policy.planning_flip_rate, alpha, policy.guard_power)
+    # many samples reach rungs below the margin: a task is not held to more than the mean is
+    return None if rung is None else max(rung, policy.margin)
 
 
 def anomalies(tasks: Sequence[Sides], policy: ComparePolicy) -> list[Anomaly]:
