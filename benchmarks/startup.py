@@ -54,11 +54,10 @@ def ledger_of_a_study(folder: Path) -> None:
     os.environ.pop("ASSAY_HOME", None)
     ledger = Home(folder / ".assay", create=True).ledger
     for number in range(20):
-        study = {"id": f"s-{number}", "job": "release", "source": {"path": "/models/source"}}
-        ledger.append(EventType.STUDY_OPENED, study["id"], {"study": study})
-        ledger.append(
-            EventType.STUDY_CLOSED, study["id"], {"outcome": "ACCEPT", "why": "a candidate was accepted"}
-        )
+        name = f"s-{number}"
+        study = {"id": name, "job": "release", "source": {"path": "/models/source"}}
+        ledger.append(EventType.STUDY_OPENED, name, {"study": study})
+        ledger.append(EventType.STUDY_CLOSED, name, {"outcome": "ACCEPT", "why": "a candidate was accepted"})
 
 
 if __name__ == "__main__":

@@ -144,7 +144,8 @@ def _print_ladder(console: Console, described: Mapping[str, Any]) -> None:
 
 
 def _print_deciding(console: Console, d: Mapping[str, Any]) -> None:
-    margin = f"{100 * d['margin']:g} points"
+    points = 100 * d["margin"]
+    margin = f"{points:g} point{'' if points == 1 else 's'}"
     console.print(
         Text(
             f"\nDeciding by policy {d['policy']}: at most {margin} worse; "

@@ -141,7 +141,7 @@ class ScoreGate:
     """PASS if the candidate scores at least what the source does; missing or NaN is an ERROR."""
 
     name = "score"
-    reads = ("baseline", "candidate")
+    reads: tuple[str, ...] = ("baseline", "candidate")
 
     def judge(self, evidence: Mapping[str, Evidence]) -> Verdict:
         """Compare two numbers: a fake, not a statistic."""
