@@ -27,6 +27,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "undo": ("assay.cli.apply", "Take an application back."),
     "gate": ("assay.cli.gate", "Ask one gate about files; JSON on stdout."),
     "decide": ("assay.cli.decide", "Decide between any two result folders or CSVs, with a picture."),
+    "inspect": ("assay.cli.inspect", "Show what a checkpoint really is, by its bytes."),
     "show-results": ("assay.cli.results", "Print what an evaluation left behind; judges nothing."),
     "doctor": ("assay.cli.doctor", "List all kinds of components and what they need."),
     "schema": ("assay.cli.spec", "Print the JSON Schema of a spec."),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from assay.core.checkpoint import Checkpoint
+from assay.core.checkpoint import Checkpoint, ModuleKind
 from assay.core.evidence import Evidence
 from assay.core.gate import Policy
 from assay.core.verdict import Reason, Verdict
@@ -16,10 +16,14 @@ from assay.core.vocabulary import FailureClass, Outcome, Status
 from assay.gates._checkpoint import coverage, fidelity, loader, metadata, size
 from assay.gates._checkpoint.findings import Finding, good, worst
 from assay.gates._checkpoint.intent import FROM_DECLARATION, QUANTIZABLE, Intent, resolve
+from assay.gates._checkpoint.renames import align
 from assay.gates._checkpoint.summary import judge_summary
 
-__all__ = ["CheckpointGate", "CheckpointPolicy", "judge_summary"]
+__all__ = ["CheckpointGate", "CheckpointPolicy", "intrinsic", "judge_summary"]
 
+UNMAPPED = "names of llama.cpp that are not known here"
+"""In a note of the GGUF reader: what it cannot name cannot be compared."""
+FUSING = frozenset({"vllm", "sglang"})
 SOURCE, CANDIDATE = "source.checkpoint", "candidate.checkpoint"
 
 
@@ -31,6 +35,12 @@ class CheckpointPolicy(Policy):
     None = as the candidate's evidence says (`facts.intent`), else from-declaration, which the verdict notes."""
     intent: Mapping[str, Any] = Field(default_factory=dict)
     """Instead of a name: scheme or num_bits, targets, ignore, group_size. Wins over `recipe`."""
+    recipes: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    """Recipes of your own beside the table's: name → intent, such as `{mine: {recipe: fp8, ignore: [lm_head]}}`."""
+    may_lose: tuple[str, ...] = ()
+    """Patterns of modules that the release leaves out on purpose, such as `mtp.*`."""
+    accept_metadata: tuple[str, ...] = ()
+    """Metadata differences that are meant, as `file:key` (`config.json:max_position_embeddings`), with wildcards."""
     size_tolerance_frac: float = Field(default=0.02, ge=0, le=0.5)
     """Allowed relative distance from the computed size."""
     metadata: Literal["block", "warn"] = "block"
@@ -74,40 +84,51 @@ class CheckpointGate:
             return self._error(str(error), evidence)
         if self.policy.require_fidelity and _unmeasured(intent, candidate):
             return self._error("no stored weight could be compared with the source", evidence)
-        aligned = coverage.align(source, candidate)
+        unmapped = next((n for n in _notes(candidate) if UNMAPPED in n), None)
+        if unmapped is not None:
+            return self._error(f"cannot be compared with the source: {unmapped}", evidence)
+        engine = self.policy.engine or _engine(candidate)
+        given, alignment = source, align(source, candidate)
+        source, aligned = alignment.source, alignment.modules
         findings = [
             *notes,
-            *loader.check(
-                candidate, self.policy.engine or _engine(candidate), frozenset(self.policy.also_loads)
-            ),
-            *coverage.check(intent, source, aligned),
-            *coverage.modules(source, aligned, tied=_tied(source)),
+            *loader.check(candidate, engine, frozenset(self.policy.also_loads)),
+            *coverage.check(intent, source, aligned, candidate.quant_method),
+            *coverage.modules(source, aligned, tied=_tied(source), may_lose=self.policy.may_lose),
+            *coverage.fused_groups(aligned, strict=engine in FUSING),
             *coverage.stored(candidate),
             *coverage.declaration(aligned),
-            *size.check(intent, source, candidate, aligned, self.policy.size_tolerance_frac),
+            *size.check(
+                intent, source, candidate, aligned, self.policy.size_tolerance_frac, self.policy.may_lose
+            ),
             *fidelity.check(candidate, {**fidelity.DEFAULT_LIMITS, **self.policy.max_weight_error}),
-            *metadata.check(source, candidate, self.policy.metadata),
+            *metadata.check(source, candidate, self.policy.metadata, self.policy.accept_metadata),
             *[good(f"note: source checkpoint: {p}") for p in source.problems],
-            *[good(f"note: {n}") for n in _notes(candidate)],
+            *[good(f"note: {n}") for n in (*alignment.notes, *_notes(candidate))],
         ]
-        return self._verdict(findings, intent, source, candidate)
+        reads = {SOURCE: given.content_digest, CANDIDATE: candidate.content_digest}
+        return self._verdict(findings, intent, source, candidate, reads)
 
     def _intent(self, candidate: Checkpoint) -> tuple[Intent, list[Finding]]:
         promise = candidate.facts.get("intent")
         if self.policy.intent:
-            return resolve(self.policy.intent), []
+            return resolve(self.policy.intent, self.policy.recipes), []
         if self.policy.recipe is not None:
-            return resolve({"recipe": self.policy.recipe}), []
+            return resolve({"recipe": self.policy.recipe}, self.policy.recipes), []
         if isinstance(promise, Mapping) and promise:
-            return resolve(promise), []
+            return resolve(promise, self.policy.recipes), []
         note = "no recipe was named: judged against the checkpoint's own declaration"
         return resolve({"recipe": FROM_DECLARATION}), [good(f"note: {note}")]
 
     def _verdict(
-        self, findings: list[Finding], intent: Intent, source: Checkpoint, candidate: Checkpoint
+        self,
+        findings: list[Finding],
+        intent: Intent,
+        source: Checkpoint,
+        candidate: Checkpoint,
+        reads: Mapping[str, str],
     ) -> Verdict:
         failure = worst(findings)
-        reads = {SOURCE: source.content_digest, CANDIDATE: candidate.content_digest}
         ordered = sorted(findings, key=lambda f: (f.failure_class != failure, f.failure_class is None))
         reasons = tuple(f.reason.model_copy(update={"evidence": reads[CANDIDATE]}) for f in ordered)
         ratio = candidate.weight_bytes / source.weight_bytes
@@ -141,9 +162,37 @@ class CheckpointGate:
         )
 
 
+def intrinsic(candidate: Checkpoint, recipe: str | None = None) -> tuple[Finding, ...]:
+    """What a checkpoint shows to be wrong with itself, without a source: files, tensors, declaration, metadata.
+
+    Args:
+        candidate: any checkpoint, quantized or not.
+        recipe: what it was meant to be, if that is known.
+
+    Raises:
+        ValueError: if the recipe is not known.
+    """
+    aligned = {m.name: m for m in candidate.modules}
+    intent = resolve({"recipe": recipe}) if recipe else None
+    return (
+        *(coverage.check(intent, candidate, aligned, candidate.quant_method) if intent else ()),
+        *coverage.stored(candidate),
+        *coverage.declaration(aligned),
+        *coverage.fused_groups(aligned, strict=False),
+        *metadata.consistency(candidate),
+        *[good(f"note: {n}") for n in _notes(candidate)],
+    )
+
+
 def _tied(source: Checkpoint) -> bool:
+    """Whether the head is the embedding: as declared, else as stored (many configs leave a default out)."""
     config = source.metadata.get("config")
-    return isinstance(config, Mapping) and config.get("tie_word_embeddings") is True
+    config = config if isinstance(config, Mapping) else {}
+    inner = config.get("text_config")
+    for block in (config, inner if isinstance(inner, Mapping) else {}):
+        if isinstance(block.get("tie_word_embeddings"), bool):
+            return bool(block["tie_word_embeddings"])
+    return not any(m.kind is ModuleKind.HEAD for m in source.modules)
 
 
 def _notes(candidate: Checkpoint) -> list[str]:

@@ -46,7 +46,9 @@ class Adapter:
         """
         origin = Path(self.options.path) if self.options.path else source
         if not origin.exists():
-            raise UnreadableInput("no such checkpoint", where=str(origin), next=f"check recipe {candidate.name!r}")
+            raise UnreadableInput(
+                "no such checkpoint", where=str(origin), next=f"check recipe {candidate.name!r}"
+            )
         session.note(f"copying {origin.name}")
         copy_tree(origin, out)
         return {"copied_from": str(origin)}

@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from assay.core.checkpoint import Checkpoint, Module, ModuleKind
 from assay.core.vocabulary import FailureClass
-from assay.gates._checkpoint.findings import Finding, bad, good, some
-from assay.gates._checkpoint.intent import FLOATS, QUANTIZABLE, Intent
+from assay.gates._checkpoint.findings import Finding, bad, good, some, visible
+from assay.gates._checkpoint.intent import FLOATS, QUANTIZABLE, Intent, matches
 
 _BUFFERS = ("inv_freq", "masked_bias", "rope_freqs", "position_ids", "attn.bias")
 """Constants that a loader makes itself: they may come and go."""
-_PREFIXES = (
-    ("", ""),
-    ("model.language_model.", "model."),
-    ("language_model.model.", "model."),
-    ("model.", "model.language_model."),
-    ("model.", "language_model.model."),
-    ("", "model."),
-    ("model.", ""),
+_TOWER = r"(^|\.)(visual|vision_\w+|audio_\w+|embed_vision|mm_projector|multi_modal_projector)\b"
+_MTP = r"(^|\.)mtp\b|(^|\.)(eh_proj|enorm|hnorm|shared_head)\b|\.nextn\."
+_LABELS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("the vision or audio tower", re.compile(_TOWER)),
+    ("multi-token prediction (MTP), which speculative decoding needs", re.compile(_MTP)),
+    ("experts", re.compile(r"\.experts\b")),
+    ("the output head", re.compile(r"(^|\.)lm_head$")),
 )
+"""What a missing module belongs to, by its name."""
+TOWER, ROUTER = "tower", "router"
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
-def align(source: Checkpoint, candidate: Checkpoint) -> dict[str, Module]:
-    """The candidate's modules under the source's names: exports add and drop prefixes."""
-    names = {m.name for m in source.modules}
-    best: dict[str, Module] = {}
-    score = -1
-    for old, new in _PREFIXES:
-        renamed = {_rename(m.name, old, new): m for m in candidate.modules}
-        hits = len(names & set(renamed))
-        if hits > score and len(renamed) == len(candidate.modules):
-            best, score = renamed, hits
-    return best or {m.name: m for m in candidate.modules}
+def check(
+    intent: Intent, source: Checkpoint, aligned: Mapping[str, Module], method: str | None = None
+) -> list[Finding]:
+    """Compare each linear with the promise; name what differs.
 
-
-def check(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) -> list[Finding]:
-    """Compare each linear with the promise; name what differs."""
+    Args:
+        intent: the promise.
+        source: what the modules were.
+        aligned: the candidate's modules, under the source's names.
+        method: the candidate's quant_method.
+    """
     if intent.from_declaration:
-        return _by_declaration(aligned)
+        return [*_by_declaration(aligned), *_unasked(intent, source, aligned, method)]
     wanted = {m.name: intent.wants(m) for m in source.modules}
     aimed = [n for n, schemes in wanted.items() if schemes]
     findings: list[Finding] = []
     if intent.schemes and not aimed:
         text = f"recipe {intent.recipe} aims at {', '.join(intent.targets)}: the model has no such module"
         return [bad(text, FailureClass.MODEL_UNSUPPORTED, measured=0, limit=1, unit="modules")]
-    covered, missed, touched = _sort(wanted, source, aligned)
+    covered, missed, touched = _sort(wanted, source, aligned, intent.free_kinds)
     if intent.schemes:
         findings.append(_bucket(intent, aimed, covered))
     findings += [_missed(scheme, names, intent) for scheme, names in sorted(missed.items())]
@@ -55,8 +55,26 @@ def check(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) -> 
     return [*findings, *_casts(intent, source, aligned)]
 
 
+def _unasked(
+    intent: Intent, source: Checkpoint, aligned: Mapping[str, Module], method: str | None
+) -> list[Finding]:
+    """No declaration makes it right to quantize a tower or a router. MLX gives routers eight bits by design."""
+    touched: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for module in source.modules:
+        found = aligned.get(module.name)
+        if found is None or found.scheme in FLOATS or module.scheme not in FLOATS:
+            continue
+        what = _what(found, module.name)
+        if matches(intent.protect, module) and not (what == ROUTER and method == "mlx"):
+            touched[found.scheme, what].append(module.name)
+    return [_touched(scheme, what, names) for (scheme, what), names in sorted(touched.items())]
+
+
 def _sort(
-    wanted: Mapping[str, tuple[str, ...] | None], source: Checkpoint, aligned: Mapping[str, Module]
+    wanted: Mapping[str, tuple[str, ...] | None],
+    source: Checkpoint,
+    aligned: Mapping[str, Module],
+    free: tuple[ModuleKind, ...],
 ) -> tuple[list[str], dict[str, list[str]], dict[tuple[str, str], list[str]]]:
     covered: list[str] = []
     missed: dict[str, list[str]] = defaultdict(list)
@@ -70,8 +88,25 @@ def _sort(
         elif schemes:
             missed[found.scheme].append(module.name)
         elif found.scheme not in FLOATS and found.scheme != module.scheme:
-            touched[(found.scheme, found.kind.value)].append(module.name)
+            touched[(found.scheme, _what(found, module.name))].append(module.name)
+    known = {m.name for m in source.modules}
+    for name, found in aligned.items():
+        added = name not in known and found.kind is ModuleKind.HEAD and ModuleKind.HEAD not in free
+        if added and found.scheme not in FLOATS:
+            touched[(found.scheme, found.kind.value)].append(name)
     return covered, missed, touched
+
+
+def _what(found: Module, name: str) -> str:
+    """Its kind, or a more telling word."""
+    if _LABELS[0][1].search(name):
+        return TOWER
+    last = name.rpartition(".")[2]
+    return (
+        ROUTER
+        if last == "router" or name.endswith(("mlp.gate", "block_sparse_moe.gate"))
+        else found.kind.value
+    )
 
 
 def _bucket(intent: Intent, aimed: list[str], covered: list[str]) -> Finding:
@@ -92,6 +127,10 @@ def _missed(scheme: str, names: list[str], intent: Intent) -> Finding:
 def _touched(scheme: str, kind: str, names: list[str]) -> Finding:
     if kind == ModuleKind.HEAD.value:
         text = f"the output head {some(names)} is {scheme}: quantized unasked, the recipe leaves it alone"
+    elif kind == TOWER:
+        text = f"{len(names)} modules of the vision or audio tower are {scheme}, quantized unasked: {some(names)}"
+    elif kind == ROUTER:
+        text = f"{len(names)} routers are {scheme}, quantized unasked: {some(names)}"
     else:
         text = f"{len(names)} modules that the recipe leaves alone are {scheme}, quantized unasked: {some(names)}"
     return bad(text, where=min(names), measured=scheme, limit="unquantized")
@@ -99,8 +138,11 @@ def _touched(scheme: str, kind: str, names: list[str]) -> Finding:
 
 def _casts(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) -> list[Finding]:
     cast: dict[tuple[str, str], list[str]] = defaultdict(list)
+    restored: dict[tuple[str, str], list[str]] = defaultdict(list)
     for module in source.modules:
         found = aligned.get(module.name)
+        if found is not None and found.scheme in FLOATS and module.scheme not in FLOATS:
+            restored[module.scheme, found.scheme].append(module.name)
         if found is None or {module.scheme, found.scheme} - FLOATS or found.scheme == module.scheme:
             continue
         if found.weight_bits <= module.weight_bits:
@@ -108,6 +150,11 @@ def _casts(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) ->
     texts = [
         (f"{len(names)} unquantized modules were cast from {old} to {new}: {some(names)}", names[0])
         for (old, new), names in sorted(cast.items())
+    ]
+    texts += [
+        (f"{len(names)} modules went from {old} to {new}, quantized in the source: {some(names)}", names[0])
+        for (old, new), names in sorted(restored.items())
+        if len(aligned[names[0]].shape) >= 2
     ]
     say = good if intent.may_cast else bad
     return [say(text, where=where) for text, where in texts]
@@ -159,22 +206,33 @@ def stored(candidate: Checkpoint) -> list[Finding]:
     return findings
 
 
-def modules(source: Checkpoint, aligned: Mapping[str, Module], *, tied: bool) -> list[Finding]:
-    """Lost, invented and reshaped modules."""
+def modules(
+    source: Checkpoint, aligned: Mapping[str, Module], *, tied: bool, may_lose: tuple[str, ...] = ()
+) -> list[Finding]:
+    """Lost, invented and reshaped modules.
+
+    Args:
+        source: its modules must be there.
+        aligned: the candidate's, under the source's names.
+        tied: the head may be stored once, with the embedding.
+        may_lose: patterns of modules that the release leaves out on purpose.
+    """
     ours = {m.name: m for m in source.modules}
-    lost = [n for n, m in ours.items() if n not in aligned and not _may_go(m, tied=tied)]
+    gone = [n for n, m in ours.items() if n not in aligned and not _may_go(m, tied=tied)]
+    lost = [n for n in gone if not matches(may_lose, ours[n])]
     invented = [n for n, m in aligned.items() if n not in ours and not _may_go(m, tied=tied)]
-    shapes = [n for n in sorted(set(ours) & set(aligned)) if not _same_shape(ours[n], aligned[n])]
-    biases = [n for n in sorted(set(ours) & set(aligned)) if _has_bias(ours[n]) and not _has_bias(aligned[n])]
-    findings = []
-    if lost:
-        text = f"{len(lost)} modules of the source are missing: {some(lost)}"
-        findings.append(bad(text, where=min(lost), measured=len(lost), limit=0, unit="modules"))
+    both = sorted(set(ours) & set(aligned))
+    shapes = [n for n in both if not _same_shape(ours[n], aligned[n])]
+    biases = [n for n in both if _has_bias(ours[n]) and not _has_bias(aligned[n])]
+    findings = _lost(lost, source)
+    if len(lost) < len(gone):
+        left = [n for n in gone if n not in set(lost)]
+        findings.append(good(f"note: {len(left)} modules are left out, as the policy allows: {some(left)}"))
     if invented:
         text = f"{len(invented)} modules are not in the source: {some(invented)}"
         findings.append(bad(text, where=min(invented), measured=len(invented), limit=0, unit="modules"))
     for name in shapes[:5]:
-        text = f"{name} has shape {list(aligned[name].shape)}, the source {list(ours[name].shape)}"
+        text = f"{visible(name)} has shape {list(aligned[name].shape)}, the source {list(ours[name].shape)}"
         findings.append(
             bad(text, where=name, measured=str(list(aligned[name].shape)), limit=str(list(ours[name].shape)))
         )
@@ -185,17 +243,80 @@ def modules(source: Checkpoint, aligned: Mapping[str, Module], *, tied: bool) ->
     ]
 
 
+def _lost(names: list[str], source: Checkpoint) -> list[Finding]:
+    """Lost modules by what they belong to: a lost tower and a lost layer are different mistakes."""
+    config = source.metadata.get("config")
+    depth = config.get("num_hidden_layers") if isinstance(config, Mapping) else None
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        layer = _LAYER.search(name)
+        beyond = layer is not None and isinstance(depth, int) and int(layer[1]) >= depth > 0
+        label = next((text for text, pattern in _LABELS if pattern.search(name)), "")
+        groups[_LABELS[1][0] if beyond else label].append(name)
+    return [
+        bad(
+            f"{len(found)} modules of the source are missing{f' ({label})' if label else ''}: {some(found)}",
+            where=min(found),
+            measured=len(found),
+            limit=0,
+            unit="modules",
+        )
+        for label, found in sorted(groups.items())
+    ]
+
+
+def fused_groups(aligned: Mapping[str, Module], *, strict: bool) -> list[Finding]:
+    """Projections that engines compute as one, and the experts of a layer, must share a precision.
+
+    Args:
+        aligned: the candidate's modules.
+        strict: the engine that will load them is known to fuse them.
+    """
+    groups: dict[str, set[str]] = defaultdict(set)
+    for name, module in aligned.items():
+        if module.kind is ModuleKind.LINEAR:
+            key = _group_of(name)
+            if key:
+                groups[key].add(module.scheme)
+    mixed = {name: schemes for name, schemes in groups.items() if len(schemes) > 1}
+    if not mixed:
+        return []
+    first = min(mixed)
+    text = (
+        f"{len(mixed)} fused groups mix precisions: {some(list(mixed))} ({', '.join(sorted(mixed[first]))}); "
+        "vLLM and SGLang load q/k/v, gate/up and the experts of a layer as one"
+    )
+    return (
+        [bad(text, FailureClass.MODEL_UNSUPPORTED, where=first)]
+        if strict
+        else [good(f"note: {text}", where=first)]
+    )
+
+
+def _group_of(name: str) -> str | None:
+    head, _, last = name.rpartition(".")
+    if ".experts." in name:
+        return name[: name.index(".experts.")] + ".experts"
+    if last in {"q_proj", "k_proj", "v_proj"}:
+        return f"{head}.qkv"
+    return f"{head}.gate_up" if last in {"gate_proj", "up_proj"} else None
+
+
 def _may_go(module: Module, *, tied: bool) -> bool:
     return module.name.endswith(_BUFFERS) or (tied and module.kind is ModuleKind.HEAD)
 
 
 def _same_shape(ours: Module, theirs: Module) -> bool:
-    return not ours.shape or not theirs.shape or ours.shape == theirs.shape
+    if not ours.shape or not theirs.shape or ours.shape == theirs.shape:
+        return True
+    if (
+        len(ours.shape) == len(theirs.shape) == 3
+    ):  # experts are stored [E, in, out] by some, [E, out, in] by others
+        return theirs.shape == (ours.shape[0], ours.shape[2], ours.shape[1])
+    # quanto flattens weights to [groups, group] and stores their shape nowhere.
+    grouped = theirs.group_size is not None and theirs.shape[-1] == theirs.group_size
+    return grouped and math.prod(ours.shape) == math.prod(theirs.shape)
 
 
 def _has_bias(module: Module) -> bool:
-    return any(t.endswith(".bias") for t in module.tensors)
-
-
-def _rename(name: str, old: str, new: str) -> str:
-    return new + name[len(old) :] if name.startswith(old) else name
+    return any(t.endswith("bias") for t in module.tensors)

@@ -40,7 +40,13 @@ def worst(findings: Iterable[Finding]) -> FailureClass | None:
     return next((c for c in PRECEDENCE if c in found), None)
 
 
+def visible(name: str, limit: int = 120) -> str:
+    """A name from a file, fit for a message: no control characters, cut where it is endless."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 def some(names: Sequence[str], limit: int = 3) -> str:
     """The first few names and how many there are."""
-    shown = ", ".join(sorted(names)[:limit])
+    shown = ", ".join(visible(n) for n in sorted(names)[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

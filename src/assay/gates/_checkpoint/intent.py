@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -17,24 +18,34 @@ FROM_DECLARATION = "from-declaration"
 NONE = "none"
 QUANTIZABLE = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD})
 FLOATS = frozenset({"BF16", "F16", "F32", "F64"})
-LEFT_ALONE = (
+PROTECTED = (
     "*router*",
     "*.mlp.gate",
     "*shared_expert_gate",
     "*block_sparse_moe.gate",
-    "*linear_attn.in_proj_a",
-    "*linear_attn.in_proj_b",
-    "*conv1d*",
-    "mtp.*",
-    "*.mtp.*",
     "*visual.*",
     "*vision_tower*",
     "*vision_model*",
     "*embed_vision*",
+    "*audio_tower*",
     "*multi_modal_projector*",
+    "*mm_projector*",
 )
-"""Modules that every toolkit leaves alone by default: they may stay as they are under any recipe."""
-_MLP = ("*.mlp.*", "*.experts.*", "*block_sparse_moe*", "*.mixer.up_proj", "*.mixer.down_proj")
+"""Modules that break a model when they are quantized by a recipe for all linears: routers and towers (MMMU-Pro fell
+from 63.7 to 0). They must stay as they are unless the promise says `protect: []`."""
+LEFT_ALONE = (
+    "*linear_attn.in_proj_a",
+    "*linear_attn.in_proj_b",
+    "*linear_attn.in_proj_ba",
+    "*conv1d*",
+    "mtp.*",
+    "*.mtp.*",
+    "*.eh_proj",
+    "*.indexer.weights_proj",
+)
+"""Modules that some toolkits quantize and others leave alone: either is fine under any recipe."""
+_TOWERS = tuple(p for p in PROTECTED if p.startswith(("*v", "*emb", "*aud", "*mul", "*mm")))
+_MLP = ("*.mlp.*", "*.experts.*", "*.experts", "*block_sparse_moe*", "*.mixer.up_proj", "*.mixer.down_proj")
 _EXPERTS = ("*.experts.*", "*block_sparse_moe.experts*", "*.experts")
 
 
@@ -51,6 +62,8 @@ class Intent(Noun):
     """Targets that must stay as they are."""
     optional: tuple[str, ...] = LEFT_ALONE
     """Targets that may stay as they are."""
+    protect: tuple[str, ...] = PROTECTED
+    """Modules that must stay as they are though a target covers them."""
     group_size: int | None = Field(default=None, gt=0)
     """Weights per scale; None = as the checkpoint has it."""
     free_kinds: tuple[ModuleKind, ...] = ()
@@ -65,7 +78,7 @@ class Intent(Noun):
         if module.kind in self.free_kinds:
             return None
         targeted = self.schemes and module.kind in QUANTIZABLE and matches(self.targets, module)
-        if not targeted or matches(self.ignore, module):
+        if not targeted or matches(self.ignore, module) or matches(self.protect, module):
             return ()
         return None if matches(self.optional, module) else self.schemes
 
@@ -158,6 +171,7 @@ def _presets() -> dict[str, Intent]:
         n.lower(): _mix(n)
         for n in ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS")
     }
+    table |= _hub()
     table |= {"f16": Intent(), "bf16": Intent(), "f32": Intent()}
     table |= {
         n: Intent(may_cast=False) for n in (NONE, "identity", "finetune", "fine-tune", "merge", "unquantized")
@@ -166,17 +180,65 @@ def _presets() -> dict[str, Intent]:
     return {name: intent.model_copy(update={"recipe": name}) for name, intent in table.items()}
 
 
+def _hub() -> dict[str, Intent]:
+    """Recipes of the toolkits that publish on model hubs."""
+    table: dict[str, Intent] = {}
+    for bits in (2, 3, 4, 8):
+        scheme = f"INT{bits}"
+        table |= {n: _one(scheme) for n in (f"gptq_int{bits}", f"hqq_{bits}bit", f"quanto_int{bits}")}
+    # MLX converts embedding and head like any linear, and routers with more bits than the rest.
+    routers = tuple(p for p in PROTECTED if p not in _TOWERS)
+    mlx = Intent(
+        ignore=(),
+        free_kinds=(ModuleKind.HEAD, ModuleKind.EMBEDDING),
+        protect=_TOWERS,
+        optional=(*LEFT_ALONE, *routers),
+    )
+    aims = {f"{bits}bit": f"INT{bits}" for bits in (2, 3, 4, 5, 6, 8)}
+    aims |= {"mxfp4": "MXFP4", "nvfp4": "NVFP4", "mxfp8": "MXFP8"}
+    table |= {f"mlx_{name}": mlx.model_copy(update={"schemes": (aim,)}) for name, aim in aims.items()}
+    table |= {"awq": _one("INT4"), "gptq": _one("INT4"), "autoround": _one("INT4"), "quanto_fp8": _one("FP8")}
+    table |= {"fp8_hub": _one("FP8"), "deepseek_fp8": _one("FP8"), "fbgemm_fp8": _one("FP8")}
+    table["mxfp4_hub"] = _one("MXFP4", targets=_EXPERTS)
+    table["nvfp4_fp8_mha"] = _one("NVFP4")
+    table["nvfp4_four_over_six"] = _one("NVFP4")
+    table |= {
+        f"mamba_moe_fp8_{n}": _one("FP8", optional=(*LEFT_ALONE, "*")) for n in ("aggressive", "conservative")
+    }
+    table |= {
+        f"mamba_moe_nvfp4_{n}": Intent(schemes=("NVFP4", "FP8"), optional=(*LEFT_ALONE, "*"))
+        for n in ("aggressive", "conservative")
+    }
+    return table
+
+
 RECIPES: Mapping[str, Intent] = _presets()
 """Recipe name, lower case → promise; from ModelOpt, PRESET_SCHEMES of compressed-tensors, llama.cpp."""
 BUCKETS = frozenset(s for i in RECIPES.values() for s in i.schemes)
 _KEYS = frozenset(
-    {"recipe", "scheme", "schemes", "targets", "ignore", "group_size", "num_bits", "bits", "weight_type"}
-)
+    {
+        "recipe", "scheme", "schemes", "targets", "ignore", "group_size", "num_bits", "bits", "weight_type",
+        "optional", "protect",
+    }
+)  # fmt: skip
+_LISTS = ("targets", "ignore", "group_size", "schemes", "optional", "protect")
 _IGNORED_KEYS = frozenset({"engine", "activation", "strategy", "symmetric", "note", "toolkit"})
 
 
-def by_name(name: str) -> Intent | None:
-    """The recipe of that name, or the bucket of that name; case-blind, `-` as `_`."""
+def by_name(name: str, more: Mapping[str, Mapping[str, Any]] | None = None) -> Intent | None:
+    """The recipe of that name, or the bucket of that name; case-blind, `-` as `_`.
+
+    Args:
+        name: as the user writes it.
+        more: recipes of the user, which win over the table: name → promise.
+
+    Raises:
+        ValueError: if the user's own recipe of that name is not understood.
+    """
+    own = next((v for k, v in (more or {}).items() if k.strip().lower() == name.strip().lower()), None)
+    if own is not None:
+        # A user's recipe may build on one of the table, never on another of the user's.
+        return resolve(own).model_copy(update={"recipe": name.strip()})
     word = name.strip().lower()
     spellings: tuple[str, ...] = (word, word.replace("-", "_"))
     # ModelOpt's own spelling: NVFP4_DEFAULT_CFG, INT4_AWQ_CFG.
@@ -193,11 +255,15 @@ def _bits_scheme(bits: int, kind: str) -> tuple[str, ...]:
     return ("FP8", "MXFP8") if bits == 8 else ("NVFP4", "MXFP4")
 
 
-def resolve(promise: Mapping[str, Any]) -> Intent:
+def resolve(promise: Mapping[str, Any], more: Mapping[str, Mapping[str, Any]] | None = None) -> Intent:
     """An intent from a candidate's `intent` or a policy's.
 
     Keys: `recipe` or `scheme` (a name of the table or a bucket), or `num_bits` with `weight_type`;
-    `targets`, `ignore`, `group_size` replace the recipe's own.
+    `targets`, `ignore`, `group_size`, `optional`, `protect` replace the recipe's own.
+
+    Args:
+        promise: the keys.
+        more: recipes of the user beside the table's: name → promise.
 
     Raises:
         ValueError: saying which key or value is not understood.
@@ -208,9 +274,11 @@ def resolve(promise: Mapping[str, Any]) -> Intent:
     name = promise.get("recipe") or promise.get("scheme")
     bits = promise.get("num_bits", promise.get("bits"))
     if isinstance(name, str):
-        base = by_name(name)
+        base = by_name(name, more)
         if base is None:
-            raise ValueError(f"unknown recipe {name!r}; known: {', '.join(sorted(RECIPES))}")
+            known = {**RECIPES, **(more or {})}
+            close = get_close_matches(name.lower(), known, n=5, cutoff=0.5) or ("w4a16", "fp8", "q4_0")
+            raise ValueError(f"unknown recipe {name!r}; known are {len(known)}, such as {', '.join(close)}")
     elif isinstance(bits, int) and not isinstance(bits, bool):
         kind = promise.get("weight_type") or "int"
         base = Intent(recipe=f"{kind}{bits}", schemes=_bits_scheme(bits, str(kind)))
@@ -218,9 +286,7 @@ def resolve(promise: Mapping[str, Any]) -> Intent:
         base = Intent(recipe="schemes")
     else:
         raise ValueError("intent names no recipe, scheme or num_bits")
-    changes = {
-        k: promise[k] for k in ("targets", "ignore", "group_size", "schemes") if promise.get(k) is not None
-    }
+    changes = {k: promise[k] for k in _LISTS if promise.get(k) is not None}
     if isinstance(name, str) and isinstance(bits, int) and not isinstance(bits, bool) and base.schemes:
         kind = promise.get("weight_type") or ("int" if base.schemes[0].startswith("INT") else "float")
         changes["schemes"] = _bits_scheme(bits, str(kind))

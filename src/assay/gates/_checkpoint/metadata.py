@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from assay.core.checkpoint import Checkpoint
@@ -17,7 +19,11 @@ BLOCK = frozenset(
         "pad_token_id", "num_experts", "num_local_experts", "n_routed_experts", "n_shared_experts",
         "num_experts_per_tok", "num_nextn_predict_layers", "hidden_act", "rms_norm_eps", "layer_norm_epsilon",
         "attention_bias", "mlp_bias", "auto_map", "rope", "partial_rotary_factor", "text_config", "vision_config",
-        "audio_config",
+        "audio_config", "layer_norm_eps", "norm_eps", "rotary_dim", "attn_logit_softcapping", "final_logit_softcapping",
+        "first_k_dense_replace", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim",
+        "n_group", "topk_group", "routed_scaling_factor", "scoring_func", "norm_topk_prob", "decoder_sparse_step",
+        "mlp_only_layers", "full_attention_interval", "linear_num_key_heads", "linear_num_value_heads",
+        "use_sliding_window", "max_window_layers", "image_token_id", "video_token_id",
     }
 )  # fmt: skip
 """config.json: a changed or lost value makes another model."""
@@ -59,15 +65,19 @@ TOKENIZER_LEAKS = frozenset(
 )
 """tokenizer_config.json: arguments of a call that were saved with the tokenizer."""
 _ABSENT = "absent"
+_LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d+)\.")
 
 
-def check(source: Checkpoint, candidate: Checkpoint, severity: str) -> list[Finding]:
+def check(
+    source: Checkpoint, candidate: Checkpoint, severity: str, accepted: tuple[str, ...] = ()
+) -> list[Finding]:
     """Every difference that matters, as a refusal or a note.
 
     Args:
         source: its metadata is what must survive.
         candidate: a GGUF says only part of it; what it does not say is not compared.
         severity: `block` refuses what changes the model, `warn` only notes it.
+        accepted: `file:key` patterns of differences that are meant: they are noted.
     """
     ours, theirs = source.metadata, candidate.metadata
     partial = theirs.get("partial") is True or ours.get("partial") is True
@@ -78,9 +88,61 @@ def check(source: Checkpoint, candidate: Checkpoint, severity: str) -> list[Find
         findings += _tokenizer_json(_block(ours, "tokenizer"), _block(theirs, "tokenizer"))
         findings += _tokenizer_config(_block(ours, "tokenizer_config"), _block(theirs, "tokenizer_config"))
         findings += _files(_block(ours, "files"), _block(theirs, "files"))
-    if severity == "warn":
-        findings = [good(f"note: {f.reason.text}", where=f.reason.where) for f in findings]
+    findings += consistency(candidate, source)
+    findings = [
+        _noted(f) if severity == "warn" or any(fnmatchcase(f.reason.where, p) for p in accepted) else f
+        for f in findings
+    ]
     return findings or [good("tokenizer, chat template, generation settings and config survived")]
+
+
+def consistency(candidate: Checkpoint, source: Checkpoint | None = None) -> list[Finding]:
+    """What a checkpoint's own metadata contradicts.
+
+    Args:
+        candidate: its config.
+        source: what its source contradicts as well is no fault of the candidate, and is noted.
+    """
+    findings = []
+    for name, config in _parts(_block(candidate.metadata, "config")):
+        types, depth = config.get("layer_types"), config.get("num_hidden_layers")
+        if not isinstance(types, list | tuple) or not isinstance(depth, int) or len(types) == depth:
+            continue
+        where = f"config.json:{name}layer_types"
+        text = f"config.json: {name}layer_types has {len(types)} entries for {depth} layers"
+        same = source is not None and any(
+            n == name and c.get("layer_types") == types for n, c in _parts(_block(source.metadata, "config"))
+        )
+        findings.append(
+            good(f"note: {text}, as in the source", where=where)
+            if same
+            else bad(text, where=where, measured=len(types), limit=depth, unit="layers")
+        )
+    stored = {int(m[1]) for n in candidate.modules if (m := _LAYER.match(n.name))}
+    depth = _block(candidate.metadata, "config").get("num_hidden_layers")
+    if stored and isinstance(depth, int) and not isinstance(depth, bool) and 0 < depth < 2**20:
+        lost = sorted(set(range(depth)) - stored)
+        if lost:
+            text = f"config.json promises {depth} layers, {len(lost)} of them hold no weights: {lost[:3]}"
+            findings.append(
+                bad(text, where="config.json:num_hidden_layers", measured=depth - len(lost), limit=depth)
+            )
+    return findings
+
+
+def _noted(finding: Finding) -> Finding:
+    text = finding.reason.text
+    return good(text if text.startswith("note: ") else f"note: {text}", where=finding.reason.where)
+
+
+def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """A config and the configs inside it, with their prefixes."""
+    inner = [
+        (f"{key}.", value)
+        for key, value in sorted(config.items())
+        if key.endswith("_config") and isinstance(value, Mapping)
+    ]
+    return [("", config), *inner]
 
 
 def _fields(
@@ -97,8 +159,19 @@ def _fields(
         old, new = ours.get(key), theirs.get(key)
         if key in expected or _same(old, new) or (partial and (key not in theirs or key not in ours)):
             continue
+        if key.endswith("_config") and isinstance(old, Mapping) and isinstance(new, Mapping):
+            findings += _fields(
+                f"{file}: {key}", _spelled(old), _spelled(new), block, expected, partial=partial
+            )
+            continue
         text = f"{file}: {key} is {_shown(new)}, the source has {_shown(old)}"
-        numbers: dict[str, Any] = {"where": f"{file}:{key}", "measured": _shown(new), "limit": _shown(old)}
+        if isinstance(old, list | tuple) and not isinstance(new, list | tuple) and key.endswith("_token_id"):
+            text += ": the list was lost, generation will not stop where it must"
+        numbers: dict[str, Any] = {
+            "where": f"{file}:{key}".replace(": ", ":"),
+            "measured": _shown(new),
+            "limit": _shown(old),
+        }
         # What the source leaves to a default and the export writes out cannot be told from a change by files alone.
         findings.append(
             bad(text, **numbers) if key in block and old is not None else good(f"note: {text}", **numbers)
@@ -120,7 +193,11 @@ def _same(old: Any, new: Any) -> bool:
 
 def _config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """config.json with what transformers 4 and 5 spell differently brought to one spelling."""
-    config = dict(_block(metadata, "config"))
+    return _spelled(_block(metadata, "config"))
+
+
+def _spelled(found: Mapping[str, Any]) -> dict[str, Any]:
+    config = dict(found)
     dtype = config.pop("torch_dtype", None) or config.pop("dtype", None)
     if isinstance(dtype, str):
         config["dtype"] = dtype.removeprefix("torch.")

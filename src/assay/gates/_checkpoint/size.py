@@ -8,7 +8,7 @@ from typing import Any
 
 from assay.core.checkpoint import Checkpoint, Module
 from assay.gates._checkpoint.findings import Finding, bad, good, some
-from assay.gates._checkpoint.intent import FLOATS, Intent
+from assay.gates._checkpoint.intent import FLOATS, Intent, matches
 
 EXACT_BITS: Mapping[str, float] = {
     "NVFP4": 4.5, "MXFP4": 4.25, "MXFP8": 8.25,
@@ -56,7 +56,12 @@ def bits_per_weight(scheme: str, shape: tuple[int, ...], group: int | None) -> t
 
 
 def check(
-    intent: Intent, source: Checkpoint, candidate: Checkpoint, aligned: Mapping[str, Module], tolerance: float
+    intent: Intent,
+    source: Checkpoint,
+    candidate: Checkpoint,
+    aligned: Mapping[str, Module],
+    tolerance: float,
+    left_out: tuple[str, ...] = (),
 ) -> list[Finding]:
     """The ratio alone, then the computed size against the real one with the cause of a gap.
 
@@ -66,6 +71,7 @@ def check(
         candidate: headers of the candidate.
         aligned: its modules under the source's names.
         tolerance: allowed relative distance from the computed size.
+        left_out: patterns of modules that are missing on purpose.
     """
     ratio = candidate.weight_bytes / source.weight_bytes
     quantizes = bool(intent.schemes) or intent.from_declaration
@@ -73,10 +79,10 @@ def check(
     if quantizes and ratio >= 1.0:
         text = f"the candidate is not smaller than its source: {ratio:.3f} of {source.weight_bytes} bytes"
         findings.append(bad(text, measured=round(ratio, 6), limit=1.0, unit="of source"))
-    low, high = expected_bytes(intent, source, aligned)
+    low, high = expected_bytes(intent, source, aligned, left_out)
     text = (
         f"{candidate.weight_bytes} bytes, {ratio:.3f} of the source; computed from headers and recipe: "
-        f"{low / source.weight_bytes:.3f} to {high / source.weight_bytes:.3f}"
+        f"{low / source.weight_bytes:.3f} to {high / source.weight_bytes:.3f}{_explained(source, aligned)}"
     )
     numbers: dict[str, Any] = {"measured": candidate.weight_bytes, "unit": "bytes"}
     if candidate.weight_bytes > high * (1 + tolerance):
@@ -90,7 +96,9 @@ def check(
     return findings
 
 
-def expected_bytes(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) -> tuple[float, float]:
+def expected_bytes(
+    intent: Intent, source: Checkpoint, aligned: Mapping[str, Module], left_out: tuple[str, ...] = ()
+) -> tuple[float, float]:
     """Smallest and largest size that the promise allows.
 
     Targeted modules count at the bits of their bucket, all others at the bytes that the source has for them, or at
@@ -100,6 +108,9 @@ def expected_bytes(intent: Intent, source: Checkpoint, aligned: Mapping[str, Mod
     for module in source.modules:
         own, count = _bytes(module), math.prod(module.shape)
         found = aligned.get(module.name)
+        if found is None and matches(left_out, module):
+            low, high = low - own, high - own
+            continue
         schemes = _schemes(intent, module, found)
         if schemes:
             group = intent.group_size or (found.group_size if found is not None else None)
@@ -122,6 +133,22 @@ def _schemes(intent: Intent, module: Module, found: Module | None) -> tuple[str,
     if found is None:
         return ()
     return (found.declared,) if found.declared else (None if found.scheme in EXACT_BITS else ())
+
+
+def _explained(source: Checkpoint, aligned: Mapping[str, Module]) -> str:
+    """What makes a checkpoint smaller without any quantization."""
+    said = []
+    once = sum(_bytes(m) for m in source.modules if m.name not in aligned and _tied_copy(m, source))
+    if once:
+        said.append(f"the tied head stored once saves {once / source.weight_bytes:.3f}")
+    cast = 0.0
+    for module in source.modules:
+        found = aligned.get(module.name)
+        if found is not None and {found.scheme, module.scheme} <= FLOATS and found.scheme != module.scheme:
+            cast += _bytes(module) - _bytes(found)
+    if cast:
+        said.append(f"casting unquantized weights saves {cast / source.weight_bytes:.3f}")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _causes(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module], *, too_large: bool) -> str:

@@ -2,61 +2,129 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from assay.core.checkpoint import Checkpoint, ModuleKind
+from assay.core.checkpoint import Checkpoint, Module, ModuleKind
 from assay.core.evidence import Artifact
 from assay.readers.checkpoint import (
+    awq,
     bitsandbytes,
     compressed_tensors,
+    fp8,
     gguf,
+    gptq,
+    hqq,
+    mlx,
     modelopt,
+    mxfp4,
     plain,
+    quanto,
     safetensors,
     torchao,
 )
-from assay.readers.checkpoint.files import list_files, pin, read_object, refuse, regular_file, relative_names
-from assay.readers.checkpoint.layout import Container, Declaration, Layout
+from assay.readers.checkpoint.declaration import read_declaration, spelled
+from assay.readers.checkpoint.files import DIGEST_LIMIT_BYTES, HEADER_PREFIX, Files, find, pin_all, refuse
+from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor
 from assay.readers.checkpoint.metadata import read_metadata
 
-FORMATS = (plain, compressed_tensors, modelopt, bitsandbytes, torchao)
+FORMATS = (
+    plain, compressed_tensors, modelopt, awq, gptq, bitsandbytes, torchao, fp8, mxfp4, quanto, hqq, mlx,
+)  # fmt: skip
 """Readers of the declarations that lie beside safetensors; each names the quant_methods it understands."""
-_READERS: Mapping[str | None, Callable[[Container, Declaration], Layout]] = {
+READERS: Mapping[str | None, Callable[[Container, Declaration], Layout]] = {
     method: module.read for module in FORMATS for method in module.QUANT_METHODS
 }
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_SAVE_AGAIN = (
+    "load it with the toolkit that made it and call save_pretrained(..., safe_serialization=True); "
+    "torchao writes safetensors from 0.15 on, with quantization classes of version 2"
+)
+_NESTED_MANY = 64
+_MAX_PROBLEMS = 200
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One folder with weights, read."""
+
+    container: Container
+    layout: Layout
+    method: str | None
+    metadata: dict[str, Any]
 
 
 def read_checkpoint(
-    path: str | Path, subject: str = "candidate", *, source: str | Path | None = None
+    path: str | Path,
+    subject: str = "candidate",
+    *,
+    source: str | Path | None = None,
+    digest_limit_bytes: int = DIGEST_LIMIT_BYTES,
+    values: bool = True,
 ) -> Checkpoint:
     """Read what a checkpoint is from its headers and hash its files.
 
     Args:
-        path: a folder with safetensors or one GGUF, or a GGUF file.
+        path: a folder with safetensors or GGUF, also nested, or one such file.
         subject: `source`, `candidate` or another name for the report.
         source: the baseline's checkpoint; where given, a sample of the quantized weights is compared with it
             and `weight_error` measurements are added.
+        digest_limit_bytes: up to this size all files are hashed whole; beyond it weight files by size and header
+            (`facts.digests` says so).
+        values: look for zero and non-finite values among the scales, as far as `scales.MAX_BYTES` allows.
 
     Raises:
-        UnreadableInput: if it is not a checkpoint, or of a format that cannot be judged.
+        UnreadableInput: if it is not a checkpoint, of a format that cannot be judged, or changed while it was read.
     """
-    root = Path(path)
-    if not _exists(root):
-        refuse("no such checkpoint", root, allowed="a folder with safetensors or GGUF, or a .gguf file")
-    checkpoint, container = _read(root, subject)
-    if source is None:
-        return checkpoint
-    from assay.readers.checkpoint.fidelity import measure  # noqa: PLC0415 - numpy only where it is used
+    with _no_collections():
+        files, found = _read(Path(path))
+        checkpoint = _checkpoint(subject, found)
+        if values:
+            checkpoint = _with_scales(checkpoint, found.container)
+        if source is not None:
+            from assay.readers.checkpoint.fidelity import measure  # noqa: PLC0415 - numpy only where it is used
 
-    base, base_container = _read(Path(source), "source", hashed=False)
-    measurements, facts = measure(checkpoint, container, base, base_container)
-    return checkpoint.model_copy(
-        update={"measurements": measurements, "facts": {**checkpoint.facts, "fidelity": facts}}
-    )
+            _, base = _read(Path(source))
+            measurements, facts = measure(
+                checkpoint, found.container, _checkpoint("source", base), base.container
+            )
+            facts = {**checkpoint.facts, "fidelity": facts}
+            checkpoint = checkpoint.model_copy(update={"measurements": measurements, "facts": facts})
+        artifacts = pin_all(files, digest_limit_bytes)
+        files.unchanged()
+    facts = {**checkpoint.facts, "digests": _digests(artifacts)}
+    return checkpoint.model_copy(update={"artifacts": artifacts, "facts": facts})
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Hundreds of thousands of rows are made and none is garbage: each collection would walk them all in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _digests(artifacts: tuple[Artifact, ...]) -> dict[str, int]:
+    by_header = sum(a.digest.startswith(HEADER_PREFIX) for a in artifacts)
+    return {"whole": len(artifacts) - by_header, "header_and_size": by_header}
+
+
+def _read(root: Path) -> tuple[Files, _Read]:
+    if not _exists(root):
+        refuse("no such checkpoint", root, allowed="a folder with safetensors or GGUF, or such a file")
+    files = find(root)
+    if not root.is_dir():
+        return files, _read_one_file(files, root)
+    return files, _read_folder(files)
 
 
 def _exists(path: Path) -> bool:
@@ -66,101 +134,156 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _read(root: Path, subject: str, *, hashed: bool = True) -> tuple[Checkpoint, Container]:
-    if root.is_dir():
-        files = dict(relative_names(root, list_files(root)))
-    else:
-        regular_file(root, root.parent)
-        files = {root.name: root}
-    ggufs = [n for n in files if n.endswith(".gguf")]
-    if any(n.endswith(".safetensors") and "/" not in n for n in files):
-        checkpoint, container = _safetensors(root, subject, files)
-    elif ggufs:
-        checkpoint, container = _gguf(root, subject, files, ggufs)
-    else:
-        pickled = next((n for n in files if n.endswith(_PICKLES)), None)
-        what = f"{pickled} is a pickle, which is never loaded" if pickled else "no safetensors or GGUF in it"
-        refuse(what, root, allowed="safetensors or GGUF")
-    artifacts: tuple[Artifact, ...] = tuple(pin(p) for p in files.values()) if hashed else ()
-    return checkpoint.model_copy(update={"artifacts": artifacts}), container
+def _read_one_file(files: Files, path: Path) -> _Read:
+    if path.name.endswith(".gguf"):
+        return _gguf(files, [path.name])
+    if path.name.endswith(_PICKLES):
+        refuse(
+            f"{path.name} is a pickle, which is never loaded",
+            path,
+            allowed="safetensors or GGUF",
+            next=_SAVE_AGAIN,
+        )
+    if not path.name.endswith(".safetensors"):
+        refuse("no safetensors or GGUF in it", path, allowed="safetensors or GGUF")
+    container = safetensors.read_file(path, files.size(path.name))
+    beside = path.parent / "config.json"
+    # A single shard is judged with the declaration that lies beside it.
+    declared = find(beside) if beside.is_file() else files
+    declaration = read_declaration(declared)
+    return _judged(container, declaration, declared)
 
 
-def _safetensors(root: Path, subject: str, files: Mapping[str, Path]) -> tuple[Checkpoint, Container]:
-    container = (
-        safetensors.read_folder(root, files) if root.is_dir() else safetensors.read_file(root, root.parent)
+def _read_folder(files: Files) -> _Read:
+    """The folder's own weights; where it has none, those of the folders in it."""
+    own = _read_flat(files)
+    if own is not None:
+        return own
+    nested = sorted(
+        {name.rpartition("/")[0] for name in files.paths if name.endswith((".safetensors", ".gguf"))}
     )
-    declaration = _declaration(files)
-    reader = _READERS.get(_spelled(declaration.method))
+    if not nested:
+        pickled = next((n for n in files.paths if n.endswith(_PICKLES)), None)
+        what = f"{pickled} is a pickle, which is never loaded" if pickled else "no safetensors or GGUF in it"
+        refuse(what, files.root, allowed="safetensors or GGUF", next=_SAVE_AGAIN if pickled else "")
+    if len(nested) > _NESTED_MANY:
+        refuse(f"{len(nested)} folders with weights in it: name one of them", files.root)
+    parts = {folder: _read_flat(files.within(folder)) for folder in nested}
+    found = {folder: part for folder, part in parts.items() if part is not None}
+    if len(found) == 1:
+        folder, part = next(iter(found.items()))
+        layout = replace(part.layout, notes=(*part.layout.notes, f"the weights lie in {folder}"))
+        return replace(part, layout=layout)
+    return _joined(found)
+
+
+def _read_flat(files: Files) -> _Read | None:
+    here = [n for n in files.paths if "/" not in n]
+    if any(n.endswith(".safetensors") for n in here):
+        container = safetensors.read_folder(files)
+        beside = [n for n in files.paths if n.endswith((".safetensors", ".gguf")) and "/" in n]
+        if beside:
+            note = f"{len(beside)} weight files in folders of it are not judged: {beside[0]}"
+            container = replace(container, notes=(*container.notes, note))
+        return _judged(container, read_declaration(files), files)
+    ggufs = [n for n in here if n.endswith(".gguf")]
+    return _gguf(files, ggufs) if ggufs else None
+
+
+def _judged(container: Container, declaration: Declaration, files: Files) -> _Read:
+    method = spelled(declaration.method)
+    reader = READERS.get(method)
     if reader is None:
-        known = ", ".join(sorted(m for m in _READERS if m))
+        known = ", ".join(sorted(m for m in READERS if m))
         refuse(
             f"quant_method {str(declaration.method)[:60]!r} cannot be judged",
-            root / "config.json",
+            files.root / "config.json",
             allowed=known,
             next="use a format that can be verified, or add a reader under readers/checkpoint",
         )
-    layout = reader(container, declaration)
-    return _checkpoint(
-        subject, container, layout, declaration.method, read_metadata(files, declaration.config)
-    ), container
+    return _Read(
+        container, reader(container, declaration), method, read_metadata(files.paths, declaration.config)
+    )
 
 
-def _gguf(
-    root: Path, subject: str, files: Mapping[str, Path], names: list[str]
-) -> tuple[Checkpoint, Container]:
-    home = root if root.is_dir() else root.parent
-    container = gguf.read_files(home, [files[n] for n in names])
-    layout = gguf.read(container)
-    return _checkpoint(subject, container, layout, "gguf", gguf.metadata(container)), container
+def _gguf(files: Files, names: list[str]) -> _Read:
+    container = gguf.read_files(files, names)
+    return _Read(container, gguf.read(container), "gguf", gguf.metadata(container))
 
 
-def _checkpoint(
-    subject: str, container: Container, layout: Layout, method: str | None, metadata: dict[str, Any]
-) -> Checkpoint:
+def _joined(parts: Mapping[str, _Read]) -> _Read:
+    """Several models in one folder, such as the parts of a diffusion pipeline: one, with the folders as prefixes."""
+    tensors: dict[str, Tensor] = {}
+    modules: list[Module] = []
+    problems: list[str] = []
+    notes: list[str] = []
+    asymmetric: list[str] = []
+    for folder, part in parts.items():
+        at = folder.replace("/", ".")
+        tensors |= {f"{at}.{n}": t._replace(name=f"{at}.{n}") for n, t in part.container.tensors.items()}
+        modules += [_moved(m, at) for m in part.layout.modules]
+        problems += [f"{folder}: {p}" for p in (*part.container.problems, *part.layout.problems)]
+        notes += [f"{folder}: {n}" for n in (*part.container.notes, *part.layout.notes)]
+        asymmetric += [f"{at}.{n}" for n in part.layout.asymmetric]
+    methods = sorted({p.method for p in parts.values() if p.method})
+    forms = sorted({p.container.format for p in parts.values()})
+    return _Read(
+        Container("+".join(forms), tensors, {}, tuple(problems), tuple(notes)),
+        Layout(tuple(modules), asymmetric=tuple(asymmetric)),
+        "+".join(methods) or None,
+        {"config": {}, "files": {}, "parts": {folder: part.metadata for folder, part in parts.items()}},
+    )
+
+
+def _moved(module: Module, folder: str) -> Module:
+    tensors = tuple(f"{folder}.{t}" for t in module.tensors)
+    return module.model_copy(update={"name": f"{folder}.{module.name}", "tensors": tensors})
+
+
+def _checkpoint(subject: str, found: _Read) -> Checkpoint:
+    container, layout = found.container, found.layout
     named = sorted(layout.modules, key=lambda m: m.name)
-    weights = {m.name: math.prod(m.shape) for m in named}
-    covered = {name for m in named for name in m.tensors}
     biases = sum(
-        t.count for t in container.tensors.values() if t.name.endswith(".bias") and t.name in covered
+        container.tensors[name].elements
+        for m in named
+        for name in m.tensors
+        if name.endswith(("bias", ".bias")) and not name.endswith("biases") and len(m.tensors) > 1
     )
     return Checkpoint(
         subject=subject,
         format=container.format,
-        quant_method=_spelled(method),
+        quant_method=found.method,
         producer=layout.producer,
         weight_bytes=sum(t.size_bytes for t in container.tensors.values()),
-        parameters=sum(weights.values()) + biases,
+        parameters=sum(math.prod(m.shape) for m in named) + biases,
         modules=tuple(named),
-        problems=(*container.problems, *layout.problems),
-        metadata=metadata,
+        problems=tuple(dict.fromkeys((*container.problems, *layout.problems)))[:_MAX_PROBLEMS],
+        metadata=found.metadata,
         facts={
             "tensors": len(container.tensors),
-            "notes": list(layout.notes),
+            "notes": [*container.notes, *layout.notes],
             "linears": sum(m.kind in {ModuleKind.LINEAR, ModuleKind.HEAD} for m in named),
+            "asymmetric": _asymmetric(layout),
         },
     )
 
 
-def _declaration(files: Mapping[str, Path]) -> Declaration:
-    config = read_object(files["config.json"]) if "config.json" in files else {}
-    block = config.get("quantization_config")
-    if block is None and isinstance(config.get("text_config"), dict):
-        block = config["text_config"].get("quantization_config")
-    if block is None:
-        block = config.get("compression_config")
-    if block is not None and not isinstance(block, dict):
-        refuse("quantization_config must be an object", files["config.json"])
-    if block and not isinstance(block.get("quant_method"), str) and "config_groups" not in block:
-        refuse("quantization_config without a quant_method cannot be judged", files["config.json"])
-    if block and "quant_method" not in block:
-        block = {**block, "quant_method": "compressed-tensors"}
-    sidecar = read_object(files["hf_quant_config.json"]) if "hf_quant_config.json" in files else None
-    if block is None and sidecar is None and "quantize_config.json" in files:
-        block = {"quant_method": "gptq"}
-    if block is None and isinstance(config.get("quantization"), dict):
-        block = {"quant_method": "mlx"}
-    return Declaration(config=config, quantization=block or None, sidecar=sidecar)
+def _asymmetric(layout: Layout) -> list[str] | str:
+    """Names of the modules with zero points; `all` where every quantized one has them."""
+    if not layout.asymmetric:
+        return []
+    quantized = sum(m.weight_bits < 16 and len(m.shape) >= 2 for m in layout.modules)
+    return "all" if len(layout.asymmetric) == quantized else sorted(layout.asymmetric)
 
 
-def _spelled(method: str | None) -> str | None:
-    return None if method is None else method.lower().replace("_", "-")
+def _with_scales(checkpoint: Checkpoint, container: Container) -> Checkpoint:
+    from assay.readers.checkpoint.scales import examine  # noqa: PLC0415 - numpy only where it is used
+
+    problems, facts = examine(checkpoint.modules, container)
+    if problems:
+        modules = tuple(
+            m.model_copy(update={"problems": (*m.problems, problems[m.name])}) if m.name in problems else m
+            for m in checkpoint.modules
+        )
+        checkpoint = checkpoint.model_copy(update={"modules": modules})
+    return checkpoint.model_copy(update={"facts": {**checkpoint.facts, "scales": facts}})

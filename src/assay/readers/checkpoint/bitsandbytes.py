@@ -10,6 +10,7 @@ from typing import Any
 
 from assay.core.checkpoint import Module, ModuleKind
 from assay.readers.checkpoint.declared import module
+from assay.readers.checkpoint.files import read_range
 from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor, classify, group
 from assay.readers.checkpoint.precision import Claim, Stored, infer
 
@@ -60,9 +61,7 @@ def read_state(tensor: Tensor) -> QuantState | None:
     if tensor.size_bytes > _MAX_STATE_BYTES:
         return None
     try:
-        with open(tensor.file, "rb") as file:  # noqa: PTH123 - the path is text in a Tensor
-            file.seek(tensor.start)
-            value: Any = json.loads(file.read(tensor.size_bytes))
+        value: Any = json.loads(read_range(tensor.file, tensor.start, tensor.size_bytes))
         shape, size = value["shape"], value["blocksize"]
         nested = value.get("nested_blocksize")
         state = QuantState(
@@ -71,7 +70,7 @@ def read_state(tensor: Tensor) -> QuantState | None:
             None if nested is None else int(nested),
             float(value.get("nested_offset", 0.0)),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
     sane = state.shape and all(0 < d < 2**31 for d in state.shape) and math.prod(state.shape) < 2**44
     sane = sane and 0 < state.block_size < 2**31
@@ -105,8 +104,8 @@ def _four_bit(weight: Tensor, scheme: str, state: QuantState | None, parts: Mapp
     absmax = parts.get("weight.absmax")
     if absmax is None:
         problems.append("absmax is missing")
-    elif absmax.count != blocks:
-        problems.append(f"absmax holds {absmax.count} values, not one per {state.block_size} weights")
+    elif absmax.elements != blocks:
+        problems.append(f"absmax holds {absmax.elements} values, not one per {state.block_size} weights")
     elif absmax.shape != (blocks,):
         # What the CPU kernels of bitsandbytes leave behind when weights were repacked at the first forward.
         problems.append(

@@ -7,7 +7,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,11 @@ MAX_JSON_BYTES = 128 * 2**20
 MAX_FILES = 20_000
 _EXACT_INT = 2**53
 _CHUNK_BYTES = 2**20
+_MAX_PINNED_HEADER = 256 * 2**20
+WEIGHTS = (".safetensors", ".gguf")
+HEADER_PREFIX = "sha256-header:"
+DIGEST_LIMIT_BYTES = 64 * 2**30
+"""Up to here a checkpoint's files are hashed whole: about a minute at 1 GB/s."""
 _MAX_DEPTH = 64
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -42,6 +48,14 @@ def regular_file(path: Path, root: Path) -> os.stat_result:
         UnreadableInput: if it is missing, a device or pipe, or a link that leads out of the folder.
     """
     try:
+        status = path.lstat()
+    except (OSError, ValueError) as error:
+        refuse(f"cannot be read: {_reason(error)}", path)
+    if stat.S_ISREG(status.st_mode):
+        return status  # folders on the way are no links: `list_files` refuses those
+    if not stat.S_ISLNK(status.st_mode):
+        refuse("not an ordinary file", path)
+    try:
         real, home = path.resolve(strict=True), root.resolve(strict=True)
         status = real.stat()
     except (OSError, RuntimeError, ValueError) as error:
@@ -52,6 +66,63 @@ def regular_file(path: Path, root: Path) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         refuse("not an ordinary file", path)
     return status
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a checkpoint, as they were when reading began."""
+
+    root: Path
+    """The folder, or the folder of the single file."""
+    paths: Mapping[str, Path]
+    """Relative name, with `/` → path."""
+    stamps: Mapping[str, tuple[int, int, int]]
+    """Relative name → size, modification time in ns, inode."""
+
+    def size(self, name: str) -> int:
+        """Bytes of a file when reading began."""
+        return self.stamps[name][0]
+
+    def within(self, folder: str) -> Files:
+        """The files of one nested folder, by names relative to it."""
+        start = folder + "/"
+        return Files(
+            self.root / folder,
+            {n[len(start) :]: p for n, p in self.paths.items() if n.startswith(start)},
+            {n[len(start) :]: s for n, s in self.stamps.items() if n.startswith(start)},
+        )
+
+    def unchanged(self) -> None:
+        """Make sure that what was read is what lies there now.
+
+        Raises:
+            UnreadableInput: if a file was changed, replaced or removed meanwhile.
+        """
+        for name, path in self.paths.items():
+            if _stamp(regular_file(path, self.root)) != self.stamps[name]:
+                refuse("changed while it was read", path, next="read it when nothing writes to it any more")
+
+
+def find(root: Path) -> Files:
+    """The files of a checkpoint folder, or the one file.
+
+    Raises:
+        UnreadableInput: if it cannot be listed, or holds links that lead out.
+    """
+    try:
+        is_folder = root.is_dir()
+    except (OSError, ValueError) as error:
+        refuse(f"cannot be read: {_reason(error)}", root)
+    if is_folder:
+        paths = {path.relative_to(root).as_posix(): path for path in list_files(root)}
+        home = root
+    else:
+        paths, home = {root.name: root}, root.parent
+    return Files(home, paths, {name: _stamp(regular_file(path, home)) for name, path in paths.items()})
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def list_files(root: Path) -> list[Path]:
@@ -95,6 +166,45 @@ def pin(path: Path) -> Artifact:
     return Artifact(path=_text(str(path)), digest=PREFIX + sha.hexdigest(), size_bytes=size)
 
 
+def pin_header(path: Path) -> Artifact:
+    """Digest of a weight file's size and header alone: for files too large to read whole.
+
+    The digest begins with `sha256-header:` instead of `sha256:`. It is the SHA-256 of the size as 8 bytes, little
+    endian, and of the first bytes of the file: of safetensors up to the end of the header, of other files 1 MiB.
+
+    Raises:
+        UnreadableInput: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(8)
+            wanted = int.from_bytes(data, "little") if path.name.endswith(".safetensors") else _CHUNK_BYTES
+            data += file.read(min(wanted, _MAX_PINNED_HEADER))
+    except OSError as error:
+        refuse(f"cannot be read: {_reason(error)}", path)
+    sha = hashlib.sha256(size.to_bytes(8, "little") + data)
+    return Artifact(path=_text(str(path)), digest=HEADER_PREFIX + sha.hexdigest(), size_bytes=size)
+
+
+def pin_as(path: Path, digest: str) -> Artifact:
+    """Pin a file the way an earlier digest of it was made, so that the two can be compared.
+
+    Raises:
+        UnreadableInput: if it cannot be read.
+    """
+    return pin_header(path) if digest.startswith(HEADER_PREFIX) else pin(path)
+
+
+def pin_all(files: Files, limit_bytes: int) -> tuple[Artifact, ...]:
+    """Pin every file: whole if all of them together stay within the limit, else weight files by their headers."""
+    large = sum(files.size(name) for name in files.paths) > limit_bytes
+    return tuple(
+        pin_header(path) if large and name.endswith(WEIGHTS) else pin(path)
+        for name, path in files.paths.items()
+    )
+
+
 def read_bytes(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
     """The bytes of a file of at most `limit` bytes.
 
@@ -109,6 +219,16 @@ def read_bytes(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
     if len(data) > limit:
         refuse(f"larger than {limit} bytes", path)
     return data
+
+
+def read_range(path: str, start: int, count: int) -> bytes:
+    """Some bytes of a file; fewer where it ends before, none where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is text in a Tensor
+            file.seek(start)
+            return file.read(count) or b""
+    except (OSError, ValueError, OverflowError):
+        return b""
 
 
 def parse_json(data: bytes, where: Path | str) -> Any:
@@ -161,6 +281,12 @@ def plain(value: Any, depth: int = 0) -> Any:
     return _text(str(value))
 
 
+def visible(text: str, limit: int = 120) -> str:
+    """A name or value from a file, fit for a message: no control characters, at most `limit` characters."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
 def _text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -177,9 +303,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())[:200]
-
-
-def relative_names(root: Path, paths: list[Path]) -> Iterator[tuple[str, Path]]:
-    """File names relative to the checkpoint folder, with `/`."""
-    for path in paths:
-        yield path.relative_to(root).as_posix(), path

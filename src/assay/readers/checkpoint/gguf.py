@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from assay.core.canon import digest_bytes
 from assay.core.checkpoint import Module, ModuleKind
-from assay.readers.checkpoint.files import plain, refuse, regular_file
+from assay.readers.checkpoint.files import Files, plain, refuse, visible
+from assay.readers.checkpoint.ggml import (
+    ASYMMETRIC,
+    BY_NAME,
+    FILE_TYPES,
+    FUSED_NORMS,
+    REMOVED,
+    TYPES,
+    source_name,
+)
 from assay.readers.checkpoint.layout import Container, Layout, Tensor, classify
 
-TYPES: Mapping[int, tuple[str, int, int, float]] = {
-    0: ("F32", 1, 4, 32), 1: ("F16", 1, 2, 16), 30: ("BF16", 1, 2, 16), 28: ("F64", 1, 8, 64),
-    24: ("I8", 1, 1, 8), 25: ("I16", 1, 2, 16), 26: ("I32", 1, 4, 32), 27: ("I64", 1, 8, 64),
-    2: ("Q4_0", 32, 18, 4), 3: ("Q4_1", 32, 20, 4), 6: ("Q5_0", 32, 22, 5), 7: ("Q5_1", 32, 24, 5),
-    8: ("Q8_0", 32, 34, 8), 9: ("Q8_1", 32, 40, 8),
-    10: ("Q2_K", 256, 84, 2), 11: ("Q3_K", 256, 110, 3), 12: ("Q4_K", 256, 144, 4), 13: ("Q5_K", 256, 176, 5),
-    14: ("Q6_K", 256, 210, 6), 15: ("Q8_K", 256, 292, 8),
-    16: ("IQ2_XXS", 256, 66, 2), 17: ("IQ2_XS", 256, 74, 2), 18: ("IQ3_XXS", 256, 98, 3), 19: ("IQ1_S", 256, 50, 1),
-    20: ("IQ4_NL", 32, 18, 4), 21: ("IQ3_S", 256, 110, 3), 22: ("IQ2_S", 256, 82, 2), 23: ("IQ4_XS", 256, 136, 4),
-    29: ("IQ1_M", 256, 56, 1), 34: ("TQ1_0", 256, 54, 1.585), 35: ("TQ2_0", 256, 66, 2),
-    39: ("MXFP4", 32, 17, 4), 40: ("NVFP4", 64, 36, 4), 41: ("Q1_0", 128, 18, 1),
-}  # fmt: skip
-"""ggml type → name, weights per block, bytes per block, bits of one weight."""
-FILE_TYPES: Mapping[int, str] = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
-    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
-    19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL",
-    26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0",
-    37: "TQ2_0", 38: "MXFP4_MOE", 39: "NVFP4", 40: "Q1_0",
-}  # fmt: skip
-"""general.file_type, which is only what most tensors are."""
 _SCALARS: Mapping[int, str] = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 10: "<Q", 11: "<q", 12: "<d",
 }  # fmt: skip
 _BOOL, _STRING, _ARRAY = 7, 8, 9
-MAX_HEADER_BYTES = 256 * 2**20
+MAX_HEADER_BYTES = 100_000_000
+_MIN_CHUNK, _MAX_CHUNK = 2**16, 2**24
 _MAX_ITEMS = 8_000_000
+_MAX_NESTED = 4_096
+_MAX_NAME_BYTES, _MAX_TEXT_BYTES = 2**16, 2**24
 _KEPT_ITEMS = 64
-_NAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"^token_embd$", "model.embed_tokens"),
-        (r"^output_norm$", "model.norm"),
-        (r"^output$", "lm_head"),
-        (r"^blk\.(\d+)\.attn_q$", r"model.layers.\1.self_attn.q_proj"),
-        (r"^blk\.(\d+)\.attn_k$", r"model.layers.\1.self_attn.k_proj"),
-        (r"^blk\.(\d+)\.attn_v$", r"model.layers.\1.self_attn.v_proj"),
-        (r"^blk\.(\d+)\.attn_output$", r"model.layers.\1.self_attn.o_proj"),
-        (r"^blk\.(\d+)\.attn_q_norm$", r"model.layers.\1.self_attn.q_norm"),
-        (r"^blk\.(\d+)\.attn_k_norm$", r"model.layers.\1.self_attn.k_norm"),
-        (r"^blk\.(\d+)\.ffn_gate$", r"model.layers.\1.mlp.gate_proj"),
-        (r"^blk\.(\d+)\.ffn_up$", r"model.layers.\1.mlp.up_proj"),
-        (r"^blk\.(\d+)\.ffn_down$", r"model.layers.\1.mlp.down_proj"),
-        (r"^blk\.(\d+)\.attn_norm$", r"model.layers.\1.input_layernorm"),
-        (r"^blk\.(\d+)\.ffn_norm$", r"model.layers.\1.post_attention_layernorm"),
-    )
-)
 _CONFIG_KEYS: Mapping[str, str] = {
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -80,121 +51,165 @@ class _Reader:
     file: BinaryIO
     path: Path
     size: int
+    data: bytearray = field(default_factory=bytearray)
     used: int = 0
 
+    def need(self, count: int) -> int:
+        """Make sure that so many bytes lie in memory; where they begin."""
+        at, end = self.used, self.used + count
+        if end > len(self.data):
+            if end > min(self.size, MAX_HEADER_BYTES):
+                refuse("header runs past the end of the file", self.path)
+            self.data += self.file.read(
+                max(end - len(self.data), min(len(self.data), _MAX_CHUNK), _MIN_CHUNK)
+            )
+            if end > len(self.data):
+                refuse("file ends inside its header", self.path)
+        self.used = end
+        return at
+
     def take(self, count: int) -> bytes:
-        self.used += count
-        if count < 0 or self.used > min(self.size, MAX_HEADER_BYTES):
-            refuse("header runs past the end of the file", self.path)
-        data = self.file.read(count)
-        if len(data) != count:
-            refuse("file ends inside its header", self.path)
-        return data
+        """The next bytes."""
+        at = self.need(count)
+        return bytes(self.data[at : at + count])
 
     def number(self, form: str) -> Any:
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+        """The next value of a `struct` form."""
+        return struct.unpack_from(form, self.data, self.need(struct.calcsize(form)))[0]
 
-    def text(self) -> str:
-        return self.take(self.number("<Q")).decode("utf-8", "backslashreplace")
+    def text(self, limit: int = _MAX_NAME_BYTES) -> str:
+        """The next text."""
+        length = self.number("<Q")
+        if length > limit:
+            refuse(f"text of {length} bytes", self.path)
+        return self.take(length).decode("utf-8", "backslashreplace")
 
     def value(self, kind: int, depth: int = 0) -> Any:
+        """The next value of a GGUF type."""
         if kind in _SCALARS:
             return self.number(_SCALARS[kind])
         if kind == _BOOL:
             return self.number("<B") != 0
         if kind == _STRING:
-            return self.text()
+            return self.text(_MAX_TEXT_BYTES)
         if kind != _ARRAY or depth > 2:
             refuse(f"value of unknown type {kind}", self.path)
         return self.array(depth)
 
     def array(self, depth: int) -> Any:
+        """The next array; of a long one its length and digest."""
         kind, count = self.number("<I"), self.number("<Q")
-        if count > _MAX_ITEMS:
+        if count > (_MAX_ITEMS if kind != _ARRAY else _MAX_NESTED):
             refuse(f"array of {count} values", self.path)
+        begin = self.used
         if kind in _SCALARS or kind == _BOOL:
-            width = struct.calcsize(_SCALARS.get(kind, "<B"))
-            data = self.take(count * width)
-            if count > _KEPT_ITEMS:
-                return {"count": count, "digest": digest_bytes(data)}
-            return [struct.unpack_from(_SCALARS.get(kind, "<B"), data, i * width)[0] for i in range(count)]
-        values = [self.value(kind, depth + 1) for _ in range(count)]
-        if count > _KEPT_ITEMS:
-            joined = "\0".join(map(str, values)).encode("utf-8", "backslashreplace")
-            return {"count": count, "digest": digest_bytes(joined)}
-        return values
+            form = _SCALARS.get(kind, "<B")
+            at = self.need(count * struct.calcsize(form))
+            if count <= _KEPT_ITEMS:
+                return list(struct.unpack_from(f"<{count}{form[1]}", self.data, at))
+        elif kind == _STRING and count > _KEPT_ITEMS:
+            self._skip_texts(count)
+        else:
+            values = [self.value(kind, depth + 1) for _ in range(count)]
+            if count <= _KEPT_ITEMS:
+                return values
+        return {"count": count, "digest": digest_bytes(bytes(self.data[begin : self.used]))}
+
+    def _skip_texts(self, count: int) -> None:
+        length = struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            (size,) = length(self.data, self.need(8))
+            self.need(size)
 
 
-def read_files(root: Path, paths: list[Path]) -> Container:
-    """Read one GGUF, or all splits of one.
+def read_files(files: Files, names: list[str]) -> Container:
+    """Read one GGUF, or all splits of one, and the vision tower's file (`mmproj`) beside it.
 
     Raises:
         UnreadableInput: if it is not GGUF version 2 or 3, or several models lie in the folder.
     """
-    parts = [read_file(path, root) for path in sorted(paths)]
-    counts = {_whole(part.metadata.get("split.count"), 1) for part in parts}
-    if len(parts) > 1 and counts != {len(parts)}:
-        refuse(f"{len(parts)} GGUF files that are not the splits of one model", root, next="name one file")
+    parts = [read_file(files.paths[name], files.size(name)) for name in sorted(names)]
+    towers = [p for p in parts if p.metadata.get("general.architecture") == "clip"]
+    models = [p for p in parts if p not in towers] or parts
+    counts = {_whole(part.metadata.get("split.count"), 1) for part in models}
+    if len(models) > 1 and counts != {len(models)}:
+        refuse(
+            f"{len(models)} GGUF files that are not the splits of one model", files.root, next="name one file"
+        )
     tensors: dict[str, Tensor] = {}
     problems: list[str] = []
-    if len(parts) == 1 and counts not in ({0}, {1}):
+    if len(models) == 1 and counts not in ({0}, {1}):
         problems.append(f"1 of {next(iter(counts))} splits is present")
-    for part in parts:
+    for part in [*models, *(t for t in towers if t not in models)]:
         problems += part.problems
-        problems += [f"tensor {name} is stored twice" for name in sorted(set(tensors) & set(part.tensors))]
+        twice = sorted(tensors.keys() & part.tensors.keys())
+        problems += [f"tensor {visible(name)} is stored twice" for name in twice[:10]]
         tensors |= part.tensors
-    first = min(parts, key=lambda p: _whole(p.metadata.get("split.no"), 0))
+    first = min(models, key=lambda p: _whole(p.metadata.get("split.no"), 0))
+    declared = first.metadata.get("split.tensors.count")
+    held = sum(len(p.tensors) for p in models)
+    if isinstance(declared, int) and declared != held and not isinstance(declared, bool) and len(models) > 1:
+        problems.append(f"split.tensors.count is {declared}, the splits hold {held} tensors")
     return Container("gguf", tensors, first.metadata, tuple(problems))
 
 
-def read_file(path: Path, root: Path) -> Container:
+def read_file(path: Path, size: int) -> Container:
     """Read the header of one file.
 
     Raises:
         UnreadableInput: if it is not GGUF version 2 or 3, or its tensor table contradicts itself.
     """
-    size = regular_file(path, root).st_size
     try:
         with path.open("rb") as file:
             return _read(_Reader(file, path, size))
-    except (OSError, MemoryError, struct.error) as error:
+    except (OSError, MemoryError, struct.error, OverflowError) as error:
         refuse(f"cannot be read: {error}", path)
 
 
 def read(container: Container) -> Layout:
     """The modules under the names of the source, where the architecture's names are known."""
-    modules = []
+    modules, unknown, asymmetric = [], [], []
+    sandwich = f"{FUSED_NORMS}.weight" in container.tensors and "blk.0.ffn_norm.weight" in container.tensors
     for tensor in container.tensors.values():
         stem, _, leaf = tensor.name.rpartition(".")
-        if leaf != "weight":
+        if leaf == "bias" and f"{stem}.weight" in container.tensors:
             continue
-        bias = (f"{stem}.bias",) if f"{stem}.bias" in container.tensors else ()
-        name = source_name(stem)
-        scheme, _, _, bits = next(t for t in TYPES.values() if t[0] == tensor.dtype)
-        block = next(t[1] for t in TYPES.values() if t[0] == tensor.dtype)
-        kind = ModuleKind.NORM if "norm" in stem else classify(name, tensor.shape)
-        modules.append(
-            Module(
-                name=name,
-                kind=kind,
-                scheme=scheme,
-                weight_bits=bits,
-                stored_bits=round(8 * tensor.size_bytes / max(1, tensor.count), 6),
-                shape=tensor.shape,
-                group_size=block if block > 1 else None,
-                tensors=(tensor.name, *bias),
-            )
-        )
-    producer = str(container.metadata.get("general.quantized_by", ""))[:80]
-    return Layout(tuple(modules), producer)
+        stem = stem if leaf in {"weight", "bias"} else tensor.name
+        name = source_name(stem, sandwich=sandwich)
+        if name is None:
+            unknown.append(tensor.name)
+            name = stem
+        bias = (f"{stem}.bias",) if leaf == "weight" and f"{stem}.bias" in container.tensors else ()
+        modules.append(_module(name, stem, tensor, bias))
+        if tensor.dtype in ASYMMETRIC:
+            asymmetric.append(name)
+    producer = visible(str(container.metadata.get("general.quantized_by", "")), 80)
+    return Layout(tuple(modules), producer, (), _unmapped(unknown), tuple(asymmetric))
 
 
-def source_name(stem: str) -> str:
-    """The Hugging Face name of a llama.cpp tensor; unknown names stay as they are."""
-    for pattern, name in _NAMES:
-        if pattern.match(stem):
-            return pattern.sub(name, stem)
-    return stem
+def _module(name: str, stem: str, tensor: Tensor, bias: tuple[str, ...]) -> Module:
+    block, _, bits = BY_NAME[tensor.dtype]
+    gone = (f"{tensor.dtype} was removed from ggml: quantize again",) if tensor.dtype in REMOVED else ()
+    return Module(
+        name=name,
+        kind=ModuleKind.NORM if "norm" in stem else classify(name, tensor.shape),
+        scheme=tensor.dtype,
+        weight_bits=bits,
+        stored_bits=round(8 * tensor.size_bytes / max(1, tensor.elements), 6),
+        shape=tensor.shape,
+        group_size=block if block > 1 else None,
+        tensors=(tensor.name, *bias),
+        problems=gone,
+    )
+
+
+UNMAPPED = "tensors have names of llama.cpp that are not known here"
+
+
+def _unmapped(names: list[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (f"{len(names)} {UNMAPPED}: {', '.join(visible(n, 60) for n in sorted(names)[:3])}",)
 
 
 def metadata(container: Container) -> dict[str, Any]:
@@ -242,44 +257,60 @@ def _read(reader: _Reader) -> Container:
     for _ in range(value_count):
         key = reader.text()
         if key in values:
-            refuse(f"key {key[:80]!r} stands twice", reader.path)
+            refuse(f"key {visible(key, 80)} stands twice", reader.path)
         values[key] = reader.value(reader.number("<I"))
-    entries = [_entry(reader) for _ in range(tensor_count)]
+    tensors: dict[str, Tensor] = {}
+    table = [_entry(reader) for _ in range(tensor_count)]
     alignment = values.get("general.alignment", 32)
     if isinstance(alignment, bool) or not isinstance(alignment, int) or not 0 < alignment <= 2**20:
         refuse(f"alignment {str(alignment)[:40]}", reader.path)
     base = -(-reader.used // alignment) * alignment
-    tensors: dict[str, Tensor] = {}
-    for name, dtype, shape, size, offset in entries:
+    file, odd = str(reader.path), []
+    for name, dtype, shape, size, offset in table:
         if name in tensors:
-            refuse(f"tensor {name[:80]!r} stands twice", reader.path)
-        tensors[name] = Tensor(name, dtype, shape, size, str(reader.path), base + offset)
-    return Container("gguf", tensors, values, _extent(list(tensors.values()), reader))
+            refuse(f"tensor {visible(name, 80)} stands twice", reader.path)
+        if offset % alignment:
+            refuse(f"tensor {visible(name, 80)}: offset {offset} is not aligned to {alignment}", reader.path)
+        if not name.isprintable() or ".." in name or "/" in name:
+            odd.append(name)
+        tensors[name] = Tensor(name, dtype, shape, size, file, base + offset)
+    problems = _extent(list(tensors.values()), reader, alignment)
+    if odd:
+        shown = visible(odd[0])
+        what = f"{len(odd)} tensors with control characters or path separators in their names: {shown}"
+        problems = (*problems, what)
+    return Container("gguf", tensors, values, problems)
 
 
 def _entry(reader: _Reader) -> tuple[str, str, tuple[int, ...], int, int]:
     name, rank = reader.text(), reader.number("<I")
     if rank > 8:
-        refuse(f"tensor {name[:80]!r}: {rank} dimensions", reader.path)
+        refuse(f"tensor {visible(name, 80)}: {rank} dimensions", reader.path)
     dimensions = [reader.number("<Q") for _ in range(rank)]
     kind, offset = reader.number("<I"), reader.number("<Q")
     if kind not in TYPES:
-        refuse(f"tensor {name[:80]!r}: unknown ggml type {kind}", reader.path)
+        refuse(f"tensor {visible(name, 80)}: unknown ggml type {kind}", reader.path)
     dtype, block, width, _ = TYPES[kind]
     count = 1
     for dimension in dimensions:
         count *= dimension
         if count > 2**44:
-            refuse(f"tensor {name[:80]!r}: shape overflows", reader.path)
+            refuse(f"tensor {visible(name, 80)}: shape overflows", reader.path)
     if dimensions and dimensions[0] % block:
-        refuse(f"tensor {name[:80]!r}: rows of {dimensions[0]} in blocks of {block}", reader.path)
+        refuse(f"tensor {visible(name, 80)}: rows of {dimensions[0]} in blocks of {block}", reader.path)
     return name, dtype, tuple(reversed(dimensions)), count // block * width, offset
 
 
-def _extent(tensors: list[Tensor], reader: _Reader) -> tuple[str, ...]:
-    at = 0
+def _extent(tensors: list[Tensor], reader: _Reader, alignment: int) -> tuple[str, ...]:
+    at, problems = 0, []
     for tensor in sorted(tensors, key=lambda t: (t.start, t.size_bytes)):
         if tensor.start < at:
-            refuse(f"tensor {tensor.name[:80]!r} overlaps another", reader.path)
+            refuse(f"tensor {visible(tensor.name, 80)} overlaps another", reader.path)
+        if at and tensor.start > at + alignment:
+            problems.append(f"{tensor.start - at} unexplained bytes before tensor {visible(tensor.name, 80)}")
         at = tensor.start + tensor.size_bytes
-    return (f"{reader.path.name} is truncated: {reader.size} of {at} bytes",) if at > reader.size else ()
+    if at > reader.size:
+        problems.append(f"{reader.path.name} is truncated: {reader.size} of {at} bytes")
+    elif reader.size > at + alignment:
+        problems.append(f"{reader.path.name} has {reader.size - at} bytes behind its last tensor")
+    return tuple(problems[:10])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from assay.core.checkpoint import Module, ModuleKind
 
@@ -13,9 +14,8 @@ FLOATS: Mapping[str, str] = {"BF16": "BF16", "F16": "F16", "F32": "F32", "F64": 
 """dtypes of unquantized weights → the scheme they are called by."""
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """One stored tensor, from a header."""
+class Tensor(NamedTuple):
+    """One stored tensor, from a header. A tuple: a checkpoint may hold hundreds of thousands."""
 
     name: str
     dtype: str
@@ -27,7 +27,7 @@ class Tensor:
     """Offset of the first byte in `file`."""
 
     @property
-    def count(self) -> int:
+    def elements(self) -> int:
         """Number of stored elements."""
         return math.prod(self.shape)
 
@@ -42,6 +42,8 @@ class Container:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """`__metadata__` of safetensors, the key-values of GGUF."""
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is odd and not wrong."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,9 @@ class Declaration:
     quantization: Mapping[str, Any] | None = None
     """`quantization_config` of config.json."""
     sidecar: Mapping[str, Any] | None = None
-    """`hf_quant_config.json`."""
-
-    @property
-    def method(self) -> str | None:
-        """The declared quant_method, as written."""
-        for block in (self.quantization, self.sidecar):
-            if block is not None and isinstance(block.get("quant_method"), str):
-                return str(block["quant_method"])
-        return "modelopt" if self.sidecar is not None else None
+    """The toolkit's own file beside it: `hf_quant_config.json`, `quantize_config.json`, `quanto_qmap.json`."""
+    method: str | None = None
+    """The declared quant_method, as written; None = nothing is declared."""
 
 
 @dataclass(frozen=True)
@@ -72,49 +68,81 @@ class Layout:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What is odd and not wrong: a tied head that is excluded and not stored."""
+    asymmetric: tuple[str, ...] = ()
+    """Quantized modules that store zero points or biases beside their scales."""
 
 
 _HEADS = ("lm_head", "embed_out", "output_layer", "proj_out", "score", "classifier")
 _EMBEDDINGS = ("embed", "wte", "wpe", "word_embeddings", "position_embeddings")
+_TABLES = frozenset(
+    {"relative_attention_bias", "pos_embed", "position_embedding", "sinks", "a_log", "dt_bias"}
+)
+"""Matrices that no matrix product multiplies."""
 _NORMS = ("norm", "ln_", "layer_norm", "layernorm")
 
 
 def classify(name: str, shape: tuple[int, ...]) -> ModuleKind:
     """What a weight is for, by the names that model families share and by its logical shape."""
-    parts = name.split(".")
-    last = parts[-1].lower()
-    if len(shape) < 2:
-        normal = any(word in last for word in _NORMS) or (len(parts) > 1 and "norm" in parts[-2].lower())
+    before, _, last = name.rpartition(".")
+    return _classify(last, before.rpartition(".")[2], "embed_tokens" in name, len(shape))
+
+
+@lru_cache(maxsize=4096)
+def _classify(last: str, before: str, embeds: bool, rank: int) -> ModuleKind:
+    last = last.lower()
+    if rank < 2:
+        normal = any(word in last for word in _NORMS) or "norm" in before.lower()
         return ModuleKind.NORM if normal else ModuleKind.OTHER
-    if last in _HEADS:
+    if last in _HEADS or (last == "head" and before == "shared_head"):
         return ModuleKind.HEAD
-    if any(last.startswith(word) or last == word for word in _EMBEDDINGS) or "embed_tokens" in name:
+    if any(last.startswith(word) for word in _EMBEDDINGS) or embeds:
         return ModuleKind.EMBEDDING
-    if len(shape) > 3 or "conv" in last:
+    if rank > 3 or "conv" in last or last in _TABLES:
         return ModuleKind.OTHER
     return ModuleKind.LINEAR
 
 
-def group(tensors: Iterable[Tensor], parts: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
+def group(tensors: Iterable[Tensor], parts: Iterable[str]) -> dict[str, dict[str, Tensor]]:
     """Tensors by module: `m.weight_scale` and fused `m_weight_scale` belong to `m`; other names stand alone.
 
     Args:
         tensors: all tensors of the container.
-        parts: known last components, such as `weight` and `weight_scale`.
+        parts: known last components, such as `weight` and `weight_scale`; some are made of several.
     """
-    known = sorted(parts, key=len, reverse=True)
-    listed = {t.name: t for t in tensors}
+    known = frozenset(parts)
+    deepest = max((p.count(".") for p in known), default=0)
     modules: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in listed.items():
-        for part in known:
-            if name.endswith("." + part) and len(name) > len(part) + 1:
-                modules.setdefault(name[: -len(part) - 1], {})[part] = tensor
+    left: list[Tensor] = []
+    for tensor in tensors:
+        name = tensor.name
+        cut = name.rfind(".")
+        at = 0
+        for _ in range(deepest + 1):
+            if cut <= 0:
                 break
-            if name.endswith("_" + part) and name[: -len(part) - 1] in listed:
-                modules.setdefault(name[: -len(part) - 1], {})[part] = tensor
-                break
+            if name[cut + 1 :] in known:
+                at = cut
+            cut = name.rfind(".", 0, cut)
+        if at:
+            modules.setdefault(name[:at], {})[name[at + 1 :]] = tensor
+        else:
+            left.append(tensor)
+    names = {t.name for t in left}
+    longest_first = sorted(known, key=len, reverse=True)
+    fused: dict[str, dict[str, Tensor]] = {}
+    for tensor in left:
+        name = tensor.name
+        part = next((p for p in longest_first if name.endswith("_" + p)), None)
+        if part:
+            fused.setdefault(name[: -len(part) - 1], {})[part] = tensor
         else:
             modules.setdefault(name, {})["weight"] = tensor
+    for base, found in fused.items():
+        # `experts.gate_up_proj_blocks` and `_scales` belong together; a lone `e_score_correction_bias` does not.
+        if len(found) > 1 or "blocks" in found or base in names or base in modules:
+            modules.setdefault(base, {}).update(found)
+        else:
+            modules.update({t.name: {"weight": t} for t in found.values()})
     return modules
 
 
@@ -122,20 +150,3 @@ def stored_bits(parts: Mapping[str, Tensor], weights: int) -> float:
     """Bits on disk per weight: everything of the module but its bias."""
     size = sum(t.size_bytes for part, t in parts.items() if part != "bias")
     return round(8 * size / weights, 6) if weights else 0.0
-
-
-FLOAT_BITS: Mapping[str, float] = {"BF16": 16, "F16": 16, "F32": 32, "F64": 64}
-
-
-def unquantized(name: str, tensor: Tensor, tensors: tuple[str, ...], **more: Any) -> Module:
-    """A module whose weight is a plain float (or a plain integer buffer, called by its dtype)."""
-    return Module(
-        name=name,
-        kind=classify(name, tensor.shape),
-        scheme=tensor.dtype,
-        weight_bits=FLOAT_BITS.get(tensor.dtype, 8 * tensor.size_bytes / max(1, tensor.count)),
-        stored_bits=round(8 * tensor.size_bytes / max(1, tensor.count), 6),
-        shape=tensor.shape,
-        tensors=tensors,
-        **more,
-    )

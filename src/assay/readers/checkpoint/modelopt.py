@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import Any
 
 from assay.core.checkpoint import ModuleKind
-from assay.readers.checkpoint.declared import orphans, read_modules
+from assay.readers.checkpoint.declared import TARGETED, read_modules, strings
+from assay.readers.checkpoint.files import visible
 from assay.readers.checkpoint.layout import Container, Declaration, Layout
-from assay.readers.checkpoint.precision import Claim
+from assay.readers.checkpoint.precision import IGNORED, NOTHING, Claim
 
 QUANT_METHODS: tuple[str | None, ...] = ("modelopt", "modelopt-fp4", "modelopt-mixed")
 ALGORITHMS: Mapping[str, tuple[str, int, int | None]] = {
@@ -31,8 +33,10 @@ ALGORITHMS: Mapping[str, tuple[str, int, int | None]] = {
     "W4A8_MXFP4_FP8": ("MXFP4", 4, 32),
 }
 """quant_algo → bucket, bits, group size."""
+_WILD = frozenset("*?[")
+_MAX_PATTERN_CHARS = 500
+_MAX_PATTERNS = 5_000
 _WEIGHT_ONLY = frozenset({"FP8_PB_WO", "W4A16_NVFP4", "W4A16_AWQ", "W8A16"})
-_TARGETED = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD})
 
 
 def read(container: Container, declaration: Declaration) -> Layout:
@@ -44,7 +48,7 @@ def read(container: Container, declaration: Declaration) -> Layout:
     algorithm = block.get("quant_algo", sidecar.get("quant_algo"))
     layers = block.get("quantized_layers") or sidecar.get("quantized_layers")
     listed = block.get("ignore") or sidecar.get("exclude_modules") or block.get("exclude_modules")
-    excludes = [p for p in listed if isinstance(p, str)] if isinstance(listed, list) else []
+    excludes = Wildcards(strings(listed))
     table = layers if isinstance(layers, Mapping) else {}
     mixed = isinstance(algorithm, str) and algorithm.upper() == "MIXED_PRECISION"
     group = sidecar.get("group_size", block.get("group_size"))
@@ -52,19 +56,26 @@ def read(container: Container, declaration: Declaration) -> Layout:
     if algorithm is not None and not mixed and uniform is None:
         problems.append(f"quant_algo {str(algorithm)[:40]!r} is not known")
 
-    def claim_for(name: str, kind: ModuleKind) -> Claim:
-        if name in table:
-            return _layer_claim(table[name]) or Claim()
-        if any(_excluded(p, name) for p in excludes):
-            return Claim(ignored=True)
-        return uniform if uniform is not None and kind in _TARGETED else Claim()
+    claims = {name: _layer_claim(entry) or NOTHING for name, entry in table.items()}
 
-    modules = read_modules(container, claim_for)
-    names = {m.name for m in modules}
+    def claim_for(name: str, kind: ModuleKind) -> Claim:
+        if name in claims:
+            return claims[name]
+        if excludes.match(name):
+            return IGNORED
+        return uniform if uniform is not None and kind in TARGETED else NOTHING
+
+    found = read_modules(container, claim_for)
+    names = {m.name for m in found.modules}
     lost = sorted(str(n) for n in table if n not in names)
     if lost:
-        problems.append(f"{len(lost)} quantized_layers are not in the checkpoint: {', '.join(lost[:3])}")
-    return Layout(modules, _producer(block, declaration.sidecar), (*problems, *orphans(container)))
+        shown = ", ".join(visible(n) for n in lost[:3])
+        problems.append(f"{len(lost)} quantized_layers are not in the checkpoint: {shown}")
+    cached = block.get("kv_cache_scheme") or sidecar.get("kv_cache_quant_algo")
+    notes = ["only the KV cache is declared as quantized"] if cached and algorithm is None else []
+    notes += [f"excludes {visible(p, 80)!r}, which is not stored" for p in excludes.unused(names)]
+    producer = _producer(block, declaration.sidecar)
+    return Layout(found.modules, producer, (*problems, *found.problems), tuple(notes[:10]), found.asymmetric)
 
 
 def _claim(algorithm: Any, group: Any) -> Claim | None:
@@ -81,9 +92,29 @@ def _layer_claim(entry: Any) -> Claim | None:
     return _claim(entry.get("quant_algo"), entry.get("group_size")) if isinstance(entry, Mapping) else None
 
 
-def _excluded(pattern: str, name: str) -> bool:
-    # `prefix.*` is written for the module itself and for what is below it.
-    return fnmatchcase(name, pattern) or (pattern.endswith(".*") and name == pattern[:-2])
+class Wildcards:
+    """Shell patterns as ModelOpt writes them: `*` crosses dots, `prefix.*` also names the module `prefix` itself."""
+
+    def __init__(self, listed: list[str]) -> None:
+        self.listed = [p for p in listed if len(p) <= _MAX_PATTERN_CHARS][:_MAX_PATTERNS]
+        self._exact = {p for p in self.listed if not _WILD & set(p)}
+        self._exact |= {p[:-2] for p in self.listed if p.endswith(".*")}
+        wild = [translate(p) for p in self.listed if _WILD & set(p)]
+        # One expression for all: there may be a pattern a layer, and a hundred thousand modules.
+        self._any = re.compile("|".join(wild)) if wild else None
+
+    def match(self, name: str) -> bool:
+        """Whether any pattern names the module."""
+        return name in self._exact or (self._any is not None and self._any.match(name) is not None)
+
+    def unused(self, names: set[str]) -> list[str]:
+        """Patterns that name nothing."""
+        return [p for p in self.listed if p not in names and not Wildcards._hits(p, names)]
+
+    @staticmethod
+    def _hits(pattern: str, names: set[str]) -> bool:
+        one = Wildcards([pattern])
+        return any(one.match(n) for n in names) if _WILD & set(pattern) else pattern in names
 
 
 def _disagreements(block: Mapping[str, Any], sidecar: Mapping[str, Any]) -> list[str]:

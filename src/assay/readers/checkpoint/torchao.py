@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from assay.core.checkpoint import Module, ModuleKind
-from assay.readers.checkpoint.declared import module
+from assay.readers.checkpoint.declared import module, whole
+from assay.readers.checkpoint.files import visible
 from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor, classify
 from assay.readers.checkpoint.precision import Claim, Stored, infer
 
@@ -66,7 +68,8 @@ def read(container: Container, declaration: Declaration) -> Layout:
                 modules.append(
                     module(tensor.name.removesuffix(".weight"), {"weight": tensor}, plain, Claim())
                 )
-    return Layout(tuple(modules), "torchao", tuple(problems[:10]))
+    points = tuple(m.name for m in modules if any(t.endswith("_zero_point") for t in m.tensors))
+    return Layout(tuple(modules), "torchao", tuple(problems[:10]), asymmetric=points)
 
 
 def _described(container: Container, problems: list[str]) -> dict[str, dict[str, Any]]:
@@ -112,16 +115,50 @@ def _stored(entry: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Stored:
         return Stored("UNKNOWN", 0, (), None, ("qdata is missing",))
     kind = entry["_type"]
     scheme, bits = _scheme(kind, entry.get("_data"))
-    problems: tuple[str, ...] = () if scale is not None else ("scale is missing",)
+    listed = entry.get("_tensor_data_names")
+    lost = [p for p in (listed if isinstance(listed, list) else []) if isinstance(p, str) and p not in parts]
+    problems = tuple(f"{visible(p, 40)} is missing" for p in lost)
+    if scale is None and "scale" not in lost:
+        problems += ("scale is missing",)
     if scheme == "UNKNOWN":
         problems += (f"torchao {kind[:60]} is not known",)
-    shape = codes.shape
-    if bits == 4 and codes.dtype in {"U8", "F4"} and kind != "IntxUnpackedToInt8Tensor":
+    shape = _logical(entry) or codes.shape
+    if (
+        shape is codes.shape
+        and bits == 4
+        and codes.dtype in {"U8", "F4"}
+        and kind != "IntxUnpackedToInt8Tensor"
+    ):
         shape = (*shape[:-1], shape[-1] * (2 if codes.dtype == "U8" else 1))
+    problems += _scale_problems(scale, entry, shape)
     group = None
     if scale is not None and len(scale.shape) == 2 and len(shape) == 2 and 1 < scale.shape[1] <= shape[1]:
         group = shape[1] // scale.shape[1]
     return Stored(scheme, bits, shape, group, problems)
+
+
+def _logical(entry: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Tiled codes keep the shape of the weight among their attributes."""
+    data = entry.get("_data")
+    found = data.get("shape") if isinstance(data, Mapping) else None
+    sides = [whole(v) for v in found] if isinstance(found, list) and 0 < len(found) <= 4 else []
+    return tuple(v for v in sides if v) if sides and all(sides) else None
+
+
+def _scale_problems(
+    scale: Tensor | None, entry: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[str, ...]:
+    """One scale for each block, where the block is said."""
+    data = entry.get("_data")
+    found = data.get("block_size") if isinstance(data, Mapping) else None
+    block = [whole(v) for v in found] if isinstance(found, list) else []
+    if scale is None or len(block) != len(shape) or not all(block):
+        return ()
+    if scale.dtype not in {"F16", "BF16", "F32", "F8_E4M3", "F8_E8M0", "U8"}:
+        return (f"scale is {scale.dtype}, not a float",)
+    wanted = tuple(-(-side // (step or 1)) for side, step in zip(shape, block, strict=True))
+    fits = scale.shape == wanted or scale.elements == math.prod(wanted)
+    return () if fits else (f"scale has shape {list(scale.shape)}, not {list(wanted)}",)
 
 
 def _scheme(kind: str, data: Any) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from assay.readers.checkpoint.safetensors import DTYPE_BITS
 
+FILL = b"\x3c"
 Tensors = Mapping[str, tuple[str, list[int]]]
 
 
@@ -26,11 +27,11 @@ def header_of(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> di
 
 
 def write_file(path: Path, header: Any, data: bytes | None = None, *, length: int | None = None) -> Path:
-    """A safetensors file from a header (JSON value or raw bytes); zeros as data."""
+    """A safetensors file from a header (JSON value or raw bytes); data that is finite and not zero in any dtype."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     if data is None:
         ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-        data = bytes(max(ends, default=0))
+        data = FILL * max(ends, default=0)
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
     return path
 

@@ -97,7 +97,7 @@ def put(part: str, dtype: str, shape: list[int]) -> Callable[[dict[str, Any], di
         ("llmcompressor-W4A16", drop("weight_scale"), "weight_scale is missing"),
         ("llmcompressor-W4A16", drop("weight_shape"), "weight_shape is missing"),
         ("llmcompressor-W4A16", put("weight_scale", "BF16", [384, 2]), "has shape"),
-        ("llmcompressor-W8A8", put("weight_scale", "BF16", [192, 1]), None),
+        ("llmcompressor-W8A8", put("weight_scale", "BF16", [192, 1]), "has shape"),
         ("llmcompressor-W8A8", put("weight_scale", "BF16", [385, 1]), "has shape"),
         ("llmcompressor-W8A8", put("weight_scale", "I64", [384, 1]), "not a float"),
         ("llmcompressor-W8A8", put("weight", "BF16", [384, 128]), "fake quantization"),
