@@ -30,7 +30,7 @@ def measure(quick: bool) -> list[Row]:
             spec = quick_spec(folder)
             command = [sys.executable, "-m", "assay", "run", str(spec)]
         done = subprocess.run(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
         )
         ledger = next(folder.rglob("ledger.db"), None)
         if ledger is None:
