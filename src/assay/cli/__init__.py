@@ -76,10 +76,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(argv: list[str] | None) -> int:
-    from assay.core.errors import AssayError
+    from assay.core.errors import AssayError, Interrupted
 
     try:
         result: Any = cli.main(args=argv, prog_name="assay", standalone_mode=False)
+    except Interrupted as error:
+        _say(f"assay: {error}" if error.where else f"assay: interrupted by {error}")
+        return error.exit_code
     except AssayError as error:
         _say(f"assay: {error}")
         return error.exit_code

@@ -21,18 +21,19 @@ from assay.core.errors import UsageError
 def demo(folder: Path, retrain: bool, seed: int, as_json: bool) -> int:
     """Quantize, serve, evaluate and judge the small demo model; ends with a Decision and an HTML report.
 
-    Everything is written to --dir: the model, the tasks, the spec, and the ledger. Running it again adds a study.
+    Model, tasks, spec and the published checkpoint go to --dir, the ledger to `.assay` here. Running it again adds a
+    study.
     """
     from assay.cli.study import run
 
+    if retrain:
+        train(folder / "model", seed=seed)  # before the layout, which would bring the shipped model
     try:
         _lay_out(folder)
     except OSError as error:
         raise UsageError(
             f"cannot write: {error.strerror}", where=str(folder), next="name another --dir"
         ) from error
-    if retrain:
-        train(folder / "model", seed=seed)
     released = folder / "published"
     overrides = () if not released.exists() else (f"apply.path={_free(released)}",)
     outcome: int = run.callback(folder / "release.yaml", overrides, as_json, report=True)  # type: ignore[misc]

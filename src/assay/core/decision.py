@@ -69,7 +69,7 @@ def fold(lines: Iterable[GateLine]) -> Outcome:
     """
     counted = [line for line in lines if not line.shadow]
     if any(
-        g.status is Status.ERROR or (g.outcome is Outcome.ANOMALOUS and g.status is not Status.PASS)
+        g.status is Status.ERROR or (g.outcome is Outcome.ANOMALOUS and g.status not in (None, Status.PASS))
         for g in counted
     ):
         return Outcome.ANOMALOUS
