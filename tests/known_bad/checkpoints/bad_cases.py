@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (tables read better on one line)
+
 """Checkpoints that must not pass, each with the verdict it must get and the failure in the field that it stands for.
 
 `release` is facts/release.md; MO is NVIDIA Model-Optimizer's tracker. A case changes one thing in a checkpoint of
@@ -162,7 +162,7 @@ def values(form: str, name: str, data: Callable[[int], bytes]) -> Callable[[Mode
     """Give one tensor other data."""
 
     def change(model: Model) -> None:
-        dtype, shape = model.tensors[name]
+        _, shape = model.tensors[name]
         model.values[name] = data(math.prod(shape))
 
     return change
@@ -218,7 +218,7 @@ def _router(model: Model) -> None:
 
 
 def _mixed_group(model: Model) -> None:
-    """q in FP8, k and v as they were, and declared so."""
+    """Q in FP8, k and v as they were, and declared so."""
     unquantize("0.self_attn.k_proj", "0.self_attn.v_proj")(model)
     block = model.config["quantization_config"]
     block["ignore"] += ["model.layers.0.self_attn.k_proj", "model.layers.0.self_attn.v_proj"]
@@ -465,7 +465,7 @@ BAD: Mapping[str, Bad] = {
     "mtp-count-lost": case("modelopt-fp8", edit(num_nextn_predict_layers=None), "fp8", "num_nextn_predict_layers is absent", "release §3.5", arch="mtp"),
     # -- GGUF -------------------------------------------------------------------------------------------
     "gguf-mostly": Bad(
-        lambda: source("dense"), _gguf(_q8_attention, **{"general.file_type": 2}), "Q4_0", COVERAGE, "targeted modules are F16, left unquantized", "release §3.2: file_type is only \"mostly\""
+        lambda: source("dense"), _gguf(_q8_attention, **{"general.file_type": 2}), "Q4_0", COVERAGE, "targeted modules are F16, left unquantized", 'release §3.2: file_type is only "mostly"'
     ),
     "gguf-removed-type": Bad(lambda: source("dense"), _gguf(_removed), "Q4_0", COVERAGE, "was removed from ggml", "files of 2024 that llama.cpp no longer reads"),
     "gguf-split-missing": Bad(lambda: source("dense"), _gguf(lambda t: None, **{"split.count": 2, "split.no": 0}), "Q4_0", COVERAGE, "1 of 2 splits is present", "release §3.2"),

@@ -149,7 +149,7 @@ def _renamed(
 
 
 def _wrapped(name: str) -> str:
-    """transformers 4 → 5 names of a model with a vision tower."""
+    """Transformers 4 → 5 names of a model with a vision tower."""
     return (
         name
         if name.startswith(("model.visual", "lm_head"))

@@ -4,7 +4,7 @@ Names, dtypes, shapes and declarations are those of the real files in `checkpoin
 facts/release.md §3; only scales hold values, so that nothing here is larger than some kilobytes on disk.
 """
 
-# ruff: noqa: E501  (tables read better on one line)
+
 
 from __future__ import annotations
 
