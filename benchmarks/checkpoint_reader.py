@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from _figures import Row, below, main
 SHARDS, LAYERS, EXPERTS = 512, 60, 328
 HIDDEN, INTER, VOCAB = 7168, 2304, 163_840
 LIMIT_S, LIMIT_MIB = 2.0, 300.0
+PATIENCE_S = 90.0
 BITS = {"F8_E4M3": 8, "F32": 32, "BF16": 16}
 Entry = tuple[str, str, list[int]]
 
@@ -129,7 +131,10 @@ def write(
     config = {
         "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "vocab_size": VOCAB,
         "num_hidden_layers": layers, "hidden_size": HIDDEN, "moe_intermediate_size": INTER, "n_routed_experts": experts,
-        "tie_word_embeddings": False, "dtype": "bfloat16",
+        "tie_word_embeddings": False, "dtype": "bfloat16", "q_lora_rank": 1536, "kv_lora_rank": 512,
+        "n_shared_experts": 1,
+        "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128, "num_attention_heads": 64,
+        "num_key_value_heads": 64, "first_k_dense_replace": 0, "intermediate_size": INTER,
         "quantization_config": {
             "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128],
         },
@@ -161,12 +166,19 @@ def run(code: str, path: Path, python: str = sys.executable) -> Cost:
         child = subprocess.Popen(
             [python, "-c", code.format(path=str(path))], stdout=subprocess.DEVNULL, stderr=errors
         )
+        guard = threading.Timer(PATIENCE_S, child.kill)
+        guard.start()
         _, status, used = os.wait4(child.pid, 0)
+        guard.cancel()
         wall = time.perf_counter() - began
         child.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
-    error = (lines[-1] if lines else f"exit {child.returncode}")[:160] if child.returncode else ""
+    error = ""
+    if wall > PATIENCE_S:
+        error = f"stopped after {PATIENCE_S:g} s"
+    elif child.returncode:
+        error = (lines[-1] if lines else f"exit {child.returncode}")[:160]
     return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, error)
 
 
@@ -185,9 +197,9 @@ def best(code: str, path: Path, times: int) -> Cost:
 
 
 PEERS = (
-    ("safetensors.safe_open", SAFE_OPEN, "safetensors", "dtype and shape of each tensor: no modules, schemes, index or scales"),
-    ("huggingface_hub.get_local_safetensors_metadata", HUB, "huggingface_hub", "the same, with offsets and weight_map, unchecked"),
-    ("transformers from_pretrained, meta device", TRANSFORMERS, "transformers", "builds the modules, without their precision"),
+    ("safetensors.safe_open", SAFE_OPEN, "safetensors", "names, dtypes, shapes: none of our facts"),
+    ("huggingface_hub local metadata", HUB, "huggingface_hub", "the same with offsets and weight_map, unchecked"),
+    ("transformers, meta device", TRANSFORMERS, "transformers", "modules, without their precision"),
 )  # fmt: skip
 
 

@@ -1,4 +1,3 @@
-
 """Checkpoints that must not pass, each with the verdict it must get and the failure in the field that it stands for.
 
 `release` is facts/release.md; MO is NVIDIA Model-Optimizer's tracker. A case changes one thing in a checkpoint of

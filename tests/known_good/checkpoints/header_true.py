@@ -4,8 +4,6 @@ Names, dtypes, shapes and declarations are those of the real files in `checkpoin
 facts/release.md §3; only scales hold values, so that nothing here is larger than some kilobytes on disk.
 """
 
-
-
 from __future__ import annotations
 
 import copy
@@ -373,6 +371,8 @@ _WEIGHTS: Mapping[str, Callable[[Shape], Parts]] = {
         ".weight._data._data": ("U8", (s[0] * (s[1] // 128) // 2, 128)),
         ".weight._scale": ("BF16", (s[0] * (s[1] // 128), 1)),
         ".weight._shift": ("BF16", (s[0] * (s[1] // 128), 1)),
+        ".input_scale": ("BF16", ()),
+        ".output_scale": ("BF16", ()),
     },
 }
 """Layout of one linear → its tensors."""

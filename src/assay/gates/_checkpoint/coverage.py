@@ -157,7 +157,21 @@ def _casts(intent: Intent, source: Checkpoint, aligned: Mapping[str, Module]) ->
         if len(aligned[names[0]].shape) >= 2
     ]
     say = good if intent.may_cast else bad
-    return [say(text, where=where) for text, where in texts]
+    partial = _partial(cast, source, aligned)
+    return [*partial, *[say(text, where=where) for text, where in texts]]
+
+
+def _partial(
+    cast: Mapping[tuple[str, str], list[str]], source: Checkpoint, aligned: Mapping[str, Module]
+) -> list[Finding]:
+    """Toolkits cast between the two 16-bit types everywhere or nowhere: some is a dtype that the bytes do not have."""
+    findings = []
+    for (old, new), names in sorted(cast.items()):
+        kept = [m.name for m in source.modules if m.scheme == old and aligned.get(m.name, m).scheme == old]
+        if {old, new} == {"BF16", "F16"} and kept:
+            text = f"{len(names)} modules are {new} while {len(kept)} others stayed {old}: {some(names)}"
+            findings.append(bad(text, where=names[0], measured=new, limit=old))
+    return findings
 
 
 def _by_declaration(aligned: Mapping[str, Module]) -> list[Finding]:

@@ -277,8 +277,14 @@ def _asymmetric(layout: Layout) -> list[str] | str:
 
 
 def _with_scales(checkpoint: Checkpoint, container: Container) -> Checkpoint:
-    from assay.readers.checkpoint.scales import examine  # noqa: PLC0415 - numpy only where it is used
+    from assay.readers.checkpoint.scales import (  # noqa: PLC0415 - numpy only where it is used
+        examine,
+        examine_cache,
+    )
 
+    cache = examine_cache(container)
+    if cache:
+        checkpoint = checkpoint.model_copy(update={"problems": (*checkpoint.problems, *cache)})
     problems, facts = examine(checkpoint.modules, container)
     if problems:
         modules = tuple(

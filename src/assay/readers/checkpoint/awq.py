@@ -71,7 +71,7 @@ def _gemm(packed: Tensor, scales: Tensor, parts: Parts, claim: Claim) -> Stored:
         else [f"qweight {list(packed.shape)} does not fit scales {list(scales.shape)}"]
     )
     problems += _scale_problems(scales, groups, inputs, claim)
-    problems += _zeros(parts, (groups, -(-out * bits // 32)), claim)
+    problems += _zeros(parts, (groups, -(-out * bits // 32)))
     return _stored(bits, (out, inputs), groups, tuple(problems), claim)
 
 
@@ -106,10 +106,10 @@ def _scale_problems(scales: Tensor, groups: int, inputs: int, claim: Claim) -> l
     return problems
 
 
-def _zeros(parts: Mapping[str, Tensor], wanted: tuple[int, int], claim: Claim) -> list[str]:
+def _zeros(parts: Mapping[str, Tensor], wanted: tuple[int, int]) -> list[str]:
     zeros = parts.get("qzeros")
     if zeros is None:
-        return [] if claim.symmetric else ["qzeros is missing"]
+        return ["qzeros is missing"]
     if zeros.dtype != "I32" or zeros.shape != wanted:
         return [f"qzeros is {zeros.dtype} {list(zeros.shape)}, not I32 {list(wanted)}"]
     return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.core.checkpoint import Module, ModuleKind
-from assay.readers.checkpoint.declared import module
+from assay.readers.checkpoint.declared import Make, module, odd_ones
 from assay.readers.checkpoint.files import read_range
 from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor, classify, group
 from assay.readers.checkpoint.precision import Claim, Stored, infer
@@ -31,6 +31,18 @@ PARTS = (
     "weight_format",
 )
 _MAX_STATE_BYTES = 4096
+_STORAGE: Mapping[str, str] = {
+    "uint8": "U8", "int8": "I8", "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64",
+}  # fmt: skip
+_BOOKS: tuple[tuple[str, frozenset[str], int], ...] = (
+    ("weight.absmax", frozenset({"F32", "U8"}), 0),
+    ("weight.quant_map", frozenset({"F32"}), 16),
+    ("weight.nested_absmax", frozenset({"F32"}), 0),
+    ("weight.nested_quant_map", frozenset({"F32"}), 256),
+    ("weight.quant_state.bitsandbytes__nf4", frozenset({"U8"}), 0),
+    ("weight.quant_state.bitsandbytes__fp4", frozenset({"U8"}), 0),
+)
+"""Companion → dtypes, and the number of values where it is fixed."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,16 @@ def read(container: Container, declaration: Declaration) -> Layout:
     """The modules. The logical shape of a 4-bit weight stands in its quant_state, a few bytes that are read."""
     block = declaration.quantization or {}
     modules, problems = [], []
+    makes: list[Make] = []
     for name, parts in group(container.tensors.values(), PARTS).items():
         if "weight" not in parts:
             problems += [f"quantization tensor without a weight: {t.name}" for t in parts.values()]
             continue
-        stored = _stored(parts)
+        stored = _stored(parts, str(block.get("bnb_4bit_quant_storage", "uint8")))
         modules.append(module(name, parts, stored, _claim(name, stored, block)))
+        if stored.bits < 16:
+            makes.append((stored, parts, [name]))
+    problems += odd_ones(makes)
     return Layout(tuple(_grouped(modules, block)), "bitsandbytes", tuple(problems[:10]))
 
 
@@ -77,13 +93,15 @@ def read_state(tensor: Tensor) -> QuantState | None:
     return state if sane and state.nested_block_size != 0 else None
 
 
-def _stored(parts: Mapping[str, Tensor]) -> Stored:
+def _stored(parts: Mapping[str, Tensor], storage: str) -> Stored:
     weight = parts["weight"]
     found = next((p for p in STATES if p in parts), None)
     if found is not None:
-        return _four_bit(weight, STATES[found], read_state(parts[found]), parts)
+        return _four_bit(weight, STATES[found], read_state(parts[found]), parts, storage)
     if weight.dtype == "I8":
         problems = () if "SCB" in parts else ("SCB, the row statistics, is missing",)
+        if "SCB" in parts and parts["SCB"].dtype != "F32":
+            problems = (f"SCB is {parts['SCB'].dtype}, not F32",)
         if "SCB" in parts and parts["SCB"].shape != weight.shape[:1]:
             problems = (f"SCB has shape {list(parts['SCB'].shape)}, not {list(weight.shape[:1])}",)
         return Stored("INT8", 8, weight.shape, None, problems)
@@ -93,7 +111,9 @@ def _stored(parts: Mapping[str, Tensor]) -> Stored:
     return stored or Stored("UNKNOWN", 0, weight.shape)
 
 
-def _four_bit(weight: Tensor, scheme: str, state: QuantState | None, parts: Mapping[str, Tensor]) -> Stored:
+def _four_bit(
+    weight: Tensor, scheme: str, state: QuantState | None, parts: Mapping[str, Tensor], storage: str
+) -> Stored:
     if state is None:
         return Stored(scheme, 4, weight.shape, None, ("quant_state cannot be read",))
     count = math.prod(state.shape)
@@ -102,6 +122,10 @@ def _four_bit(weight: Tensor, scheme: str, state: QuantState | None, parts: Mapp
         problems.append(f"{weight.size_bytes} bytes cannot hold {list(state.shape)} at 4 bits")
     blocks = -(-count // state.block_size)
     absmax = parts.get("weight.absmax")
+    if weight.dtype != _STORAGE.get(storage, weight.dtype):
+        problems.append(f"the packed weight is {weight.dtype}, declared {storage}"[:120])
+    if weight.shape[1:] != (1,):
+        problems.append(f"the packed weight has shape {list(weight.shape)}, not a column")
     if absmax is None:
         problems.append("absmax is missing")
     elif absmax.elements != blocks:
@@ -114,9 +138,25 @@ def _four_bit(weight: Tensor, scheme: str, state: QuantState | None, parts: Mapp
         )
     elif absmax.dtype == "U8" and "weight.nested_absmax" not in parts:
         problems.append("nested_absmax is missing")
+    elif absmax.dtype == "U8" and "weight.nested_quant_map" not in parts:
+        problems.append("nested_quant_map is missing")
+    problems += _book_problems(parts, blocks, state.nested_block_size or 256)
+    return Stored(scheme, 4, state.shape, state.block_size, tuple(problems))
+
+
+def _book_problems(parts: Mapping[str, Tensor], blocks: int, nested_size: int) -> list[str]:
+    """Code books and nested scales: dtype and number of values."""
+    problems = []
+    for part, dtypes, size in _BOOKS:
+        tensor = parts.get(part)
+        if tensor is not None and (tensor.dtype not in dtypes or (size and tensor.shape != (size,))):
+            problems.append(f"{part} is {tensor.dtype} {list(tensor.shape)}")
+    nested = parts.get("weight.nested_absmax")
+    if nested is not None and nested.shape != (-(-blocks // nested_size),):
+        problems.append(f"nested_absmax has shape {list(nested.shape)} for {blocks} blocks")
     if "weight.quant_map" not in parts:
         problems.append("quant_map is missing")
-    return Stored(scheme, 4, state.shape, state.block_size, tuple(problems))
+    return problems
 
 
 def _claim(name: str, stored: Stored, block: Mapping[str, Any]) -> Claim:

@@ -133,6 +133,11 @@ def _groups(found: Any) -> tuple[list[tuple[_Patterns, Claim]], list[str]]:
             continue
         if named is None or not isinstance(weights, Mapping):
             continue
+        acts = entry.get("input_activations")
+        if isinstance(acts, Mapping) and acts.get("num_bits") not in {4, 6, 8, 16}:
+            problems.append(
+                f"config_groups.{str(name)[:40]}: activations of {str(acts.get('num_bits'))[:20]} bits"
+            )
         targets = _Patterns(strings(entry.get("targets")))
         problems += [f"target {visible(p, 80)!r} cannot be used" for p in targets.unusable]
         groups.append((targets, _claim_of(named, weights, entry.get("input_activations"))))
@@ -156,7 +161,17 @@ def _claim_of(named: tuple[str, int], weights: Mapping[str, Any], activations: A
         else None,
         block=block if strategy == "block" else None,
         symmetric=symmetric if isinstance(symmetric, bool) and scheme.startswith("INT") else None,
+        needs=_needs(scheme, activations),
     )
+
+
+def _needs(scheme: str, activations: Any) -> tuple[str, ...]:
+    """The stored scale of statically quantized activations; NVFP4 has one for all groups of a tensor."""
+    if not isinstance(activations, Mapping) or "num_bits" not in activations:
+        return ()
+    if scheme == "NVFP4":
+        return ("input_global_scale",)
+    return ("input_scale",) if activations.get("dynamic") is False else ()
 
 
 def _status_problems(block: Mapping[str, Any]) -> list[str]:

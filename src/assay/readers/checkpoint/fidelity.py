@@ -23,9 +23,10 @@ from assay.readers.checkpoint.dequantize import (
     parts_of,
     whole_tensor,
 )
-from assay.readers.checkpoint.layout import Container
+from assay.readers.checkpoint.layout import FLOATS, Container
 
 MAX_MODULES = 4
+MAX_CASTS = 16
 MAX_SOURCE_BYTES = 2**20
 """Per module, of the source's weight."""
 
@@ -44,7 +45,8 @@ def measure(
     ours = {m.name: m for m in source.modules}
     smoothed = _norms_moved(candidate, container, ours, source_container)
     measurements, facts = [], {}
-    for module in sample(candidate, ours):
+    cast = [] if smoothed else casts(candidate, ours)
+    for module in [*sample(candidate, ours), *cast]:
         rows = _rows(module)
         try:
             with np.errstate(all="ignore"):
@@ -84,6 +86,17 @@ def sample(candidate: Checkpoint, source: Mapping[str, Module]) -> list[Module]:
     return [found[round(i * step)] for i in range(MAX_MODULES)]
 
 
+def casts(candidate: Checkpoint, source: Mapping[str, Module]) -> list[Module]:
+    """Unquantized modules that have another float type than in the source: their values must be the same."""
+    found = [
+        m
+        for m in candidate.modules
+        if m.scheme in FLOATS and m.name in source and source[m.name].shape == m.shape and m.shape
+        and source[m.name].scheme in FLOATS and source[m.name].scheme != m.scheme
+    ]  # fmt: skip
+    return [] if candidate.format == "gguf" else found[:: -(-len(found) // MAX_CASTS) or 1]
+
+
 def _error(stored: Array, reference: Array, *, smoothed: bool) -> tuple[float, bool]:
     if reference.size == 0 or stored.shape != reference.shape:
         raise Unsupported(f"shapes {stored.shape} and {reference.shape} cannot be compared")
@@ -105,7 +118,8 @@ def _error(stored: Array, reference: Array, *, smoothed: bool) -> tuple[float, b
 
 
 def _rows(module: Module) -> int:
-    return max(1, min(module.shape[0], MAX_SOURCE_BYTES // (2 * max(1, module.shape[1]))) // 2 * 2)
+    width = math.prod(module.shape[1:])
+    return max(1, min(module.shape[0], MAX_SOURCE_BYTES // (2 * max(1, width))) // 2 * 2)
 
 
 def _norms_moved(
@@ -113,7 +127,11 @@ def _norms_moved(
 ) -> bool:
     if any(t.endswith("pre_quant_scale") for m in candidate.modules for t in m.tensors):
         return True
-    norms = [m for m in candidate.modules if m.kind is ModuleKind.NORM and m.name in ours][:MAX_MODULES]
+    norms = [
+        m
+        for m in candidate.modules
+        if m.kind is ModuleKind.NORM and m.name in ours and ours[m.name].scheme == m.scheme
+    ][:MAX_MODULES]
     for module in norms:
         try:
             new = whole_tensor(next(iter(parts_of(container, module).values())))

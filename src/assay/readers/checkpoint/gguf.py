@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ _MAX_ITEMS = 8_000_000
 _MAX_NESTED = 4_096
 _MAX_NAME_BYTES, _MAX_TEXT_BYTES = 2**16, 2**24
 _KEPT_ITEMS = 64
+_KEY = re.compile(r"[A-Za-z0-9_.\-]+")
+_ESSENTIAL = ("block_count", "embedding_length", "context_length")
 _CONFIG_KEYS: Mapping[str, str] = {
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -41,6 +44,7 @@ _CONFIG_KEYS: Mapping[str, str] = {
     "attention.head_count_kv": "num_key_value_heads",
     "vocab_size": "vocab_size",
     "rope.freq_base": "rope_theta",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
 }
 
 
@@ -275,11 +279,23 @@ def _read(reader: _Reader) -> Container:
             odd.append(name)
         tensors[name] = Tensor(name, dtype, shape, size, file, base + offset)
     problems = _extent(list(tensors.values()), reader, alignment)
+    return Container("gguf", tensors, values, (*problems, *_oddities(values, bool(tensors), odd)))
+
+
+def _oddities(values: Mapping[str, Any], full: bool, odd: list[str]) -> tuple[str, ...]:
+    """Names that are none, and what no loader can do without."""
+    problems = []
+    strange = sorted(k for k in values if not _KEY.fullmatch(k))
+    architecture = values.get("general.architecture")
+    lost = [k for k in _ESSENTIAL if full and architecture != "clip" and f"{architecture}.{k}" not in values]
+    if strange:
+        problems.append(f"{len(strange)} keys are no names: {visible(strange[0], 80)}")
+    if lost and values.get("split.no", 0) == 0:
+        problems.append(f"{visible(str(architecture), 40)}.{lost[0]} is missing: llama.cpp cannot load it")
     if odd:
-        shown = visible(odd[0])
-        what = f"{len(odd)} tensors with control characters or path separators in their names: {shown}"
-        problems = (*problems, what)
-    return Container("gguf", tensors, values, problems)
+        what = "with control characters or path separators in their names"
+        problems.append(f"{len(odd)} tensors {what}: {visible(odd[0])}")
+    return tuple(problems)
 
 
 def _entry(reader: _Reader) -> tuple[str, str, tuple[int, ...], int, int]:

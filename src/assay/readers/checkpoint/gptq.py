@@ -99,7 +99,7 @@ def _judge(parts: Parts, claim: Claim) -> Stored | None:
     groups = scales.shape[0] if scales is not None and len(scales.shape) == 2 else 0
     problems += _scales(scales, out, inputs, claim)
     if zeros is None:
-        problems += [] if claim.symmetric else ["qzeros is missing"]
+        problems.append("qzeros is missing")
     elif zeros.dtype != "I32" or zeros.shape != (groups, -(-out * bits // 32)):
         problems.append(
             f"qzeros is {zeros.dtype} {list(zeros.shape)}, not I32 {[groups, -(-out * bits // 32)]}"

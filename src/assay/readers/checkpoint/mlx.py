@@ -100,6 +100,8 @@ def _scheme(
     biases = parts.get("biases")
     if scales.dtype not in {"F16", "BF16", "F32"}:
         problems = [*problems, f"scales is {scales.dtype}, not a float"]
+    if biases is not None and biases.dtype != scales.dtype:
+        problems = [*problems, f"biases is {biases.dtype}, scales {scales.dtype}"]
     if biases is None or biases.shape != scales.shape:
         what = "biases is missing" if biases is None else f"biases has shape {list(biases.shape)}"
         problems = [*problems, what]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from fnmatch import translate
 from typing import Any
 
-from assay.core.checkpoint import ModuleKind
+from assay.core.checkpoint import Module, ModuleKind
 from assay.readers.checkpoint.declared import TARGETED, read_modules, strings
 from assay.readers.checkpoint.files import visible
 from assay.readers.checkpoint.layout import Container, Declaration, Layout
@@ -33,6 +34,8 @@ ALGORITHMS: Mapping[str, tuple[str, int, int | None]] = {
     "W4A8_MXFP4_FP8": ("MXFP4", 4, 32),
 }
 """quant_algo → bucket, bits, group size."""
+_STATIC = frozenset({"FP8", "NVFP4", "NVFP4_AWQ", "NVFP4_SVD", "W4A8_AWQ"})
+"""Algorithms that quantize activations by a scale that is stored."""
 _WILD = frozenset("*?[")
 _MAX_PATTERN_CHARS = 500
 _MAX_PATTERNS = 5_000
@@ -74,6 +77,8 @@ def read(container: Container, declaration: Declaration) -> Layout:
     cached = block.get("kv_cache_scheme") or sidecar.get("kv_cache_quant_algo")
     notes = ["only the KV cache is declared as quantized"] if cached and algorithm is None else []
     notes += [f"excludes {visible(p, 80)!r}, which is not stored" for p in excludes.unused(names)]
+    problems += _factors(found.modules, container)
+    problems += _groups(block.get("config_groups"), uniform)
     producer = _producer(block, declaration.sidecar)
     return Layout(found.modules, producer, (*problems, *found.problems), tuple(notes[:10]), found.asymmetric)
 
@@ -84,8 +89,11 @@ def _claim(algorithm: Any, group: Any) -> Claim | None:
         return None
     size = group if isinstance(group, int) and group is not True and 0 < group < 2**31 else found[2]
     activation = None if algorithm.upper() in _WEIGHT_ONLY else f"declared by {algorithm}"
+    needs: tuple[str, ...] = ("input_scale",) if algorithm.upper() in _STATIC else ()
+    needs += ("weight_scale_2",) if algorithm.upper() == "W4A8_AWQ" else ()
     # Only integers and micro-scaled floats come in groups; some exports write a group size for FP8 as well.
-    return Claim(scheme=found[0], bits=found[1], group_size=size if found[2] else None, activation=activation)
+    group_size = size if found[2] else None
+    return Claim(scheme=found[0], bits=found[1], group_size=group_size, activation=activation, needs=needs)
 
 
 def _layer_claim(entry: Any) -> Claim | None:
@@ -117,13 +125,54 @@ class Wildcards:
         return any(one.match(n) for n in names) if _WILD & set(pattern) else pattern in names
 
 
+def _groups(found: Any, claim: Claim | None) -> list[str]:
+    """`config_groups` say the same once more, for loaders that know compressed-tensors."""
+    problems = []
+    for entry in found.values() if isinstance(found, Mapping) and claim is not None else ():
+        weights = entry.get("weights") if isinstance(entry, Mapping) else None
+        if not isinstance(weights, Mapping) or claim is None:
+            continue
+        for key, ours in (("num_bits", claim.bits), ("group_size", claim.group_size)):
+            theirs = weights.get(key)
+            if ours is not None and theirs is not None and theirs != ours:
+                problems.append(
+                    f"config_groups say {key} {visible(str(theirs), 20)}, quant_algo means {ours}"
+                )
+    return problems
+
+
+def _factors(modules: tuple[Module, ...], container: Container) -> list[str]:
+    """`pre_quant_scale` has the float type of the model: another one means that its bytes are read wrongly."""
+    plain = Counter(m.scheme for m in modules if m.scheme in {"BF16", "F16"})
+    usual = plain.most_common(1)[0][0] if len(plain) else None
+    odd = [
+        t
+        for m in modules
+        for t in m.tensors
+        if t.endswith("pre_quant_scale") and container.tensors[t].dtype in {"BF16", "F16"} - {usual}
+    ]
+    return (
+        [f"{visible(odd[0])} is {container.tensors[odd[0]].dtype}, the model {usual}"]
+        if odd and usual
+        else []
+    )
+
+
 def _disagreements(block: Mapping[str, Any], sidecar: Mapping[str, Any]) -> list[str]:
     if not block or not sidecar:
         return []
+    problems = []
     ours, theirs = block.get("quant_algo"), sidecar.get("quant_algo")
     if ours is not None and ours != theirs:
-        return [f"config.json says quant_algo {ours!r}, hf_quant_config.json {theirs!r}"]
-    return []
+        problems.append(f"config.json says quant_algo {ours!r}, hf_quant_config.json {theirs!r}")
+    kept, excluded = strings(block.get("ignore")), strings(sidecar.get("exclude_modules"))
+    mixed = str(theirs).upper() == "MIXED_PRECISION"
+    if kept and not mixed and set(kept) != set(excluded):
+        differs = sorted(set(kept) ^ set(excluded))
+        problems.append(
+            f"config.json and hf_quant_config.json exclude different modules: {visible(differs[0])}"
+        )
+    return problems
 
 
 def _producer(block: Mapping[str, Any], sidecar: Mapping[str, Any] | None) -> str:

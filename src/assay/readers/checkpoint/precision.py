@@ -47,6 +47,8 @@ class Claim:
     block: tuple[int, int] | None = None
     """Rows and columns of a block."""
     symmetric: bool | None = None
+    needs: tuple[str, ...] = ()
+    """Tensors that a module so declared must have besides its weight and scale, such as a static `input_scale`."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,11 @@ def _packed(packed: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], c
             inputs = grouped
     shape = (*packed.shape[:-1], inputs)
     problems = _scale_problems(scale, shape, claim, parts)
-    if "weight_shape" not in parts:
+    shaped = parts.get("weight_shape")
+    if shaped is None:
         problems += ("weight_shape is missing",)
+    elif shaped.shape != (len(shape),):
+        problems += (f"weight_shape has shape {list(shaped.shape)}",)
     points = parts.get("weight_zero_point")
     if points is not None and scale is not None and len(scale.shape) == 2 and points.dtype == "I32":
         wanted = (-(-scale.shape[0] * bits // 32), *scale.shape[1:])

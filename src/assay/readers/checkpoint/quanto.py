@@ -33,7 +33,11 @@ def read(container: Container, declaration: Declaration) -> Layout:
         named = SCHEMES.get(str(weights))
         if named is not None:
             acts = entry.get("activations")
-            claims[name] = Claim(scheme=named[0], bits=named[1], activation=acts if acts != "none" else None)
+            if acts not in {"none", *SCHEMES}:
+                problems.append(f"quanto_qmap.json: {visible(str(acts), 40)!r} is no type of quanto")
+            activation = acts if isinstance(acts, str) and acts != "none" else None
+            needs = ("input_scale", "output_scale")
+            claims[name] = Claim(scheme=named[0], bits=named[1], activation=activation, needs=needs)
         elif weights != "none":
             problems.append(f"quanto_qmap.json: {visible(str(weights), 40)!r} is no type of quanto")
     uniform = SCHEMES.get(str((declaration.quantization or {}).get("weights")))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.core.checkpoint import Module
+from assay.readers.checkpoint.files import read_range, visible
 from assay.readers.checkpoint.layout import Container, Tensor
 
 MAX_BYTES = 64 * 2**20
@@ -18,10 +19,11 @@ MAX_MODULES = 4_096
 """Beyond either, a sample spread evenly over the modules is read; `facts.scales` says how much."""
 _MAX_TENSOR_BYTES = 2**22
 _MAX_OPEN = 128
+_CACHE = (".k_scale", ".v_scale", ".q_scale", ".kv_scale")
 SUFFIXES = frozenset((
     "weight_scale", "weight_scale_inv", "scale_inv", "weight_scale_2", "weight_global_scale", "scales", "scale", "SCB",
     "weight.absmax", "weight.nested_absmax", "weight._scale", "input_scale", "input_global_scale", "pre_quant_scale",
-    "activation_scale",
+    "activation_scale", "output_scale",
 ))  # fmt: skip
 _MAY_BE_ZERO = (
     "SCB",
@@ -72,6 +74,21 @@ def examine(modules: Sequence[Module], container: Container) -> tuple[dict[str, 
         "bytes_read": count,
     }
     return {name: "; ".join(what) for name, what in problems.items()}, facts
+
+
+def examine_cache(container: Container) -> tuple[str, ...]:
+    """Scales of the KV cache, which belong to no weight: each must be a finite number other than zero."""
+    found = [t for t in container.tensors.values() if t.name.endswith(_CACHE)][:MAX_MODULES]
+    kinds = {t.dtype for t in found}
+    wrong = [f"scales are stored as {' and '.join(sorted(kinds))}"] if len(kinds) > 1 else []
+    for tensor in found:
+        if tensor.dtype not in _FORMS:
+            wrong.append(f"{tensor.name} is {tensor.dtype}")
+            continue
+        data = read_range(tensor.file, tensor.start, min(tensor.size_bytes, _MAX_TENSOR_BYTES))
+        what = _wrong("scale", tensor.dtype, data) if len(data) == tensor.size_bytes else None
+        wrong += [f"{tensor.name}: {what}"] if what else []
+    return tuple(f"KV cache: {visible(w)}" for w in wrong[:10])
 
 
 def _scales(module: Module, container: Container) -> Iterator[tuple[str, Tensor]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.core.checkpoint import Module, ModuleKind
-from assay.readers.checkpoint.declared import module, whole
+from assay.readers.checkpoint.declared import Make, module, odd_ones, whole
 from assay.readers.checkpoint.files import visible
 from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor, classify
 from assay.readers.checkpoint.precision import Claim, Stored, infer
@@ -24,6 +24,14 @@ _SIMPLE: Mapping[str, tuple[str, int]] = {
     "Int4TilePackedTo4dTensor": ("INT4", 4),
     "NVFP4Tensor": ("NVFP4", 4),
 }
+_CODES: Mapping[str, frozenset[str]] = {
+    "Int8Tensor": frozenset({"I8"}),
+    "IntxUnpackedToInt8Tensor": frozenset({"I8"}),
+    "Float8Tensor": frozenset({"F8_E4M3"}),
+    "Int4Tensor": frozenset({"U8", "I8"}),
+    "NVFP4Tensor": frozenset({"U8", "F4"}),
+}
+"""Tensor subclass → dtypes of its codes."""
 _CONFIGS: tuple[tuple[str, str], ...] = (
     ("Int8", "INT8"),
     ("Int4", "INT4"),
@@ -41,6 +49,7 @@ def read(container: Container, declaration: Declaration) -> Layout:
     skipped = [s for s in skipped if isinstance(s, str)] if isinstance(skipped, list) else ["lm_head"]
     default = _declared_scheme(block)
     modules: list[Module] = []
+    makes: list[Make] = []
     problems: list[str] = []
     used: set[str] = set()
     described = _described(container, problems)
@@ -51,7 +60,7 @@ def read(container: Container, declaration: Declaration) -> Layout:
             problems += [] if parts else [f"{full} is described and not stored"]
             continue
         used |= {t.name for t in parts.values()}
-        stored = _stored(entry, parts)
+        stored = _stored(entry, parts, "F8_E5M2" if "e5m2" in json.dumps(block, default=str) else "")
         ignored = any(name == s or name.endswith("." + s) for s in skipped)
         quantizable = classify(name, stored.shape) in {ModuleKind.LINEAR, ModuleKind.HEAD}
         claim = Claim(
@@ -60,7 +69,12 @@ def read(container: Container, declaration: Declaration) -> Layout:
             group_size=stored.group_size,
         )
         modules.append(module(name, parts, stored, claim))
+        if "qdata" in parts:
+            makes.append((stored, parts, [name]))
     left = [t for t in container.tensors.values() if t.name not in used]
+    strays = [t.name for t in left if not t.name.endswith((".weight", ".bias")) and t.name not in described]
+    if strays:
+        problems.append(f"{len(strays)} tensors are not described: {visible(strays[0])}")
     for tensor in left:
         if tensor.name.endswith(".weight"):
             plain = infer({"weight": tensor}, Claim())
@@ -68,6 +82,7 @@ def read(container: Container, declaration: Declaration) -> Layout:
                 modules.append(
                     module(tensor.name.removesuffix(".weight"), {"weight": tensor}, plain, Claim())
                 )
+    problems += odd_ones(makes)
     points = tuple(m.name for m in modules if any(t.endswith("_zero_point") for t in m.tensors))
     return Layout(tuple(modules), "torchao", tuple(problems[:10]), asymmetric=points)
 
@@ -107,7 +122,7 @@ def _parts(container: Container, name: str, leaf: str, entry: Mapping[str, Any])
     }
 
 
-def _stored(entry: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Stored:
+def _stored(entry: Mapping[str, Any], parts: Mapping[str, Tensor], other: str = "") -> Stored:
     if "weight" in parts:
         return infer({"weight": parts["weight"]}, Claim()) or Stored("UNKNOWN", 0, parts["weight"].shape)
     codes, scale = parts.get("qdata"), parts.get("scale")
@@ -131,6 +146,16 @@ def _stored(entry: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Stored:
     ):
         shape = (*shape[:-1], shape[-1] * (2 if codes.dtype == "U8" else 1))
     problems += _scale_problems(scale, entry, shape)
+    wanted = _CODES.get(kind)
+    if wanted is not None and codes.dtype not in wanted and codes.dtype != other:
+        problems += (f"qdata of a {kind} is {codes.dtype}",)
+    points = parts.get("zero_point")
+    if points is not None and points.dtype not in {"I8", "U8", "I32", "I64", "BF16", "F16", "F32"}:
+        problems += (f"zero_point is {points.dtype}",)
+    if points is not None and codes.dtype == "I8" and points.dtype == "U8":
+        problems += ("zero_point is U8, qdata I8",)
+    if points is not None and scale is not None and points.shape != scale.shape:
+        problems += (f"zero_point has shape {list(points.shape)}, scale {list(scale.shape)}",)
     group = None
     if scale is not None and len(scale.shape) == 2 and len(shape) == 2 and 1 < scale.shape[1] <= shape[1]:
         group = shape[1] // scale.shape[1]

@@ -50,7 +50,8 @@ def gguf_bytes(
     data: int | None = None,
 ) -> bytes:
     """A GGUF file: tensor name → (ggml type, dimensions innermost first, bytes); values are text or whole."""
-    values = {"general.architecture": "llama", **(values or {})}
+    sizes = {f"llama.{key}": 128 for key in ("block_count", "embedding_length", "context_length")}
+    values = {"general.architecture": "llama", **sizes, **(values or {})}
     out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(values))
     for key, value in values.items():
         out += gguf_text(key)
