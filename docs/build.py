@@ -74,7 +74,16 @@ def commands() -> str:
 
 
 def _help(path: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
+    context = click.Context(
+        command,
+        info_name=path,
+        max_content_width=100,
+        terminal_width=100,
+        help_option_names=[
+            "-h",
+            "--help",
+        ],  # as `assay` itself has them: click keeps the first that it is asked with
+    )
     yield f"## {path}\n\n```\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
