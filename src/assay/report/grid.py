@@ -89,10 +89,11 @@ def picture(checkpoint: Checkpoint) -> Picture:
 def signs(modules: Sequence[Module]) -> dict[str, str]:
     """A digit for the bits of each scheme, letters where several have the same, dots for plain floats."""
     found = {m.scheme: m.weight_bits for m in modules}
+    times = Counter(m.scheme for m in modules)
     used: Counter[str] = Counter()
     result: dict[str, str] = {}
     letters = iter("abcdefghijklmnopqrstuvwxyz")
-    for scheme in sorted(found, key=lambda s: (found[s], s)):
+    for scheme in sorted(found, key=lambda s: (found[s], -times[s], s)):
         if scheme in _PLAIN:
             result[scheme] = _PLAIN[scheme]
             continue

@@ -14,7 +14,7 @@ from assay.readers.checkpoint.ggml import BY_NAME, REMOVED
 
 HERE = Path(__file__).parent
 ARCHIVE = HERE / "real.tar.xz"
-"""35 checkpoints of a Llama of one layer, written by `make.py` with the toolkits themselves; 10 MB unpacked."""
+"""36 checkpoints of a Llama of one layer, written by `make.py` with the toolkits themselves; 10 MB unpacked."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ REAL: Mapping[str, Real] = {
     "hqq-4": Real("hqq 0.2.8.post1", "hqq", "INT4", "hqq_4bit", asymmetric=True),
     "mlx-affine": Real("mlx-lm 0.32.2", "mlx", "INT4", "mlx_4bit", asymmetric=True),
     "mlx-mxfp4": Real("mlx-lm 0.32.2", "mlx", "MXFP4", "mlx_mxfp4"),
+    "hub-fp8": Real("torch 2.13.0, by hand in the layout of model hubs", "fp8", "FP8", "deepseek_fp8"),
     "gguf-Q8_0": Real("gguf 0.19.0", "gguf", "Q8_0", "Q8_0"),
     "gguf-Q4_0": Real("gguf 0.19.0", "gguf", "Q4_0", "Q4_0"),
 }

@@ -81,6 +81,14 @@ def examine_cache(container: Container) -> tuple[str, ...]:
     found = [t for t in container.tensors.values() if t.name.endswith(_CACHE)][:MAX_MODULES]
     kinds = {t.dtype for t in found}
     wrong = [f"scales are stored as {' and '.join(sorted(kinds))}"] if len(kinds) > 1 else []
+    keys = {
+        t.name.removesuffix("k_scale").removesuffix("k_proj.") for t in found if t.name.endswith(".k_scale")
+    }
+    values = {
+        t.name.removesuffix("v_scale").removesuffix("v_proj.") for t in found if t.name.endswith(".v_scale")
+    }
+    if keys != values and len(found) < MAX_MODULES:
+        wrong.append(f"{min(keys ^ values)} has a scale for keys or values alone")
     for tensor in found:
         if tensor.dtype not in _FORMS:
             wrong.append(f"{tensor.name} is {tensor.dtype}")

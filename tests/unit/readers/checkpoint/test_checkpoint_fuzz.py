@@ -22,6 +22,8 @@ WORDS = st.sampled_from(
     [
         "quant_method", "config_groups", "group_0", "weights", "targets", "ignore", "num_bits", "type", "strategy",
         "group_size", "format", "quant_algo", "quantized_layers", "exclude_modules", "quantization", "producer",
+        "bits", "dynamic", "sym", "zero_point", "version", "weight_block_size", "quant_config", "weight_quant_params",
+        "nbits", "modules_in_block_to_quantize", "mode", "bnb_4bit_quant_storage",
         "load_in_4bit", "llm_int8_skip_modules", "quant_type", "default", "_type", "_data", "modules_to_not_convert",
         "rope_scaling", "vocab_size", "truncation", "padding", "model", "merges", "added_tokens", "chat_template",
     ]
@@ -46,7 +48,9 @@ SUFFIXES = st.sampled_from(
         "weight", "weight_packed", "weight_scale", "weight_scale_2", "weight_scale_inv", "weight_zero_point",
         "weight_shape", "weight_global_scale", "input_scale", "pre_quant_scale", "bias", "weight.absmax",
         "weight.quant_map", "weight.quant_state.bitsandbytes__nf4", "weight.nested_absmax", "SCB",
-        "_weight_qdata", "_weight_scale", "k_scale",
+        "_weight_qdata", "_weight_scale", "k_scale", "qweight", "qzeros", "scales", "g_idx", "biases", "blocks",
+        "weight._data", "weight._data._data", "weight._scale", "weight._shift", "W_q", "scale", "zero", "shape", "nbits",
+        "group_size", "compressed", "bitmask",
     ]
 )  # fmt: skip
 TENSORS = st.dictionaries(
@@ -58,7 +62,15 @@ TENSORS = st.dictionaries(
     ),
     max_size=8,
 )
-METHODS = st.sampled_from(["compressed-tensors", "modelopt", "bitsandbytes", "torchao", None])
+METHODS = st.sampled_from(
+    [
+        "compressed-tensors", "modelopt", "bitsandbytes", "torchao", "awq", "gptq", "auto-round", "fp8", "fbgemm_fp8",
+        "mxfp4", "quanto", "hqq", "mlx", None,
+    ]
+)  # fmt: skip
+SIDECARS = st.sampled_from(
+    ["hf_quant_config.json", "quantize_config.json", "quant_config.json", "quanto_qmap.json"]
+)
 
 
 def edited(value: Any, draw: st.DrawFn) -> Any:
@@ -95,9 +107,9 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any], dict[str, st
     return draw(TENSORS), config, metadata, draw(st.none() | JSON)
 
 
-@given(cases(), JSON, JSON)
+@given(cases(), JSON, JSON, SIDECARS)
 def test_any_declaration_over_any_tensors(
-    tmp_path_factory: pytest.TempPathFactory, case: Any, tokenizer: Any, settings: Any
+    tmp_path_factory: pytest.TempPathFactory, case: Any, tokenizer: Any, settings: Any, beside: str
 ) -> None:
     """Nothing but UnreadableInput is raised; evidence can be stored; the gate answers."""
     tensors, config, metadata, sidecar = case
@@ -111,7 +123,7 @@ def test_any_declaration_over_any_tensors(
         ("tokenizer.json", tokenizer),
         ("generation_config.json", settings),
         ("tokenizer_config.json", settings),
-        ("hf_quant_config.json", sidecar),
+        (beside, sidecar),
     ):
         if value is not None:
             (folder / name).write_text(json.dumps(value))
