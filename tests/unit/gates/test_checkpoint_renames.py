@@ -64,8 +64,8 @@ def test_a_lost_expert_does_not_fit() -> None:
     assert not {m.name for m in found.source.modules} & set(found.modules)
 
 
-NAMES = st.lists(  # noqa: E501
-    st.sampled_from(  # noqa: E501
+NAMES = st.lists(
+    st.sampled_from(
         ["q_proj", "k_proj", "v_proj", "qkv_proj", "gate_proj", "up_proj", "gate_up_proj", "experts.0.w1"]
     ),
     unique=True,
