@@ -97,7 +97,7 @@ class CheckpointGate:
             *coverage.modules(source, aligned, tied=_tied(source), may_lose=self.policy.may_lose),
             *coverage.fused_groups(aligned, strict=engine in FUSING),
             *coverage.stored(candidate),
-            *coverage.declaration(aligned),
+            *coverage.declaration(aligned, candidate.quant_method),
             *size.check(
                 intent, source, candidate, aligned, self.policy.size_tolerance_frac, self.policy.may_lose
             ),
@@ -177,7 +177,7 @@ def intrinsic(candidate: Checkpoint, recipe: str | None = None) -> tuple[Finding
     return (
         *(coverage.check(intent, candidate, aligned, candidate.quant_method) if intent else ()),
         *coverage.stored(candidate),
-        *coverage.declaration(aligned),
+        *coverage.declaration(aligned, candidate.quant_method),
         *coverage.fused_groups(aligned, strict=False),
         *metadata.consistency(candidate),
         *[good(f"note: {n}") for n in _notes(candidate)],

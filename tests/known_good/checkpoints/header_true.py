@@ -601,5 +601,7 @@ def gguf_values(model: Model) -> dict[str, Any]:
         "llama.block_count": config["num_hidden_layers"],
         "llama.embedding_length": config["hidden_size"],
         "llama.context_length": config["max_position_embeddings"],
+        "llama.attention.head_count": config["num_attention_heads"],
+        "llama.feed_forward_length": 1024,
         "tokenizer.chat_template": model.files["chat_template.jinja"],
     }

@@ -24,6 +24,8 @@ _LABELS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("the output head", re.compile(r"(^|\.)lm_head$")),
 )
 """What a missing module belongs to, by its name."""
+SILENT = frozenset({None, "gguf"})
+"""quant_methods that declare nothing about single modules."""
 TOWER, ROUTER = "tower", "router"
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
@@ -187,26 +189,31 @@ def _by_declaration(aligned: Mapping[str, Module]) -> list[Finding]:
     return [good(f"judged by its own declaration ({len(claimed)} modules declared): {shown}", measured=shown)]
 
 
-def declaration(aligned: Mapping[str, Module]) -> list[Finding]:
-    """Compare the bytes with what the checkpoint declares about them."""
+def declaration(aligned: Mapping[str, Module], method: str | None = None) -> list[Finding]:
+    """Compare the bytes with what the checkpoint declares about them.
+
+    Args:
+        aligned: the candidate's modules.
+        method: its quant_method; one that declares modules must name each that is quantized.
+    """
+    declares = any(m.declared is not None for m in aligned.values()) or method not in SILENT
     wrong: dict[str, list[str]] = defaultdict(list)
     for name, module in sorted(aligned.items()):
         if module.declared is not None and module.declared != module.scheme:
             wrong[f"declared {module.declared}, stored as {module.scheme}"].append(name)
         elif module.ignored and module.scheme not in FLOATS and module.kind in QUANTIZABLE:
             wrong[f"declared as not quantized, stored as {module.scheme}"].append(name)
-        elif _undeclared(module, aligned):
+        elif declares and _undeclared(module):
             wrong[f"stored as {module.scheme} without being declared"].append(name)
     if not wrong:
         return [good("every module is stored as declared")]
     return [bad(f"{len(n)} modules {what}: {some(n)}", where=n[0]) for what, n in sorted(wrong.items())]
 
 
-def _undeclared(module: Module, aligned: Mapping[str, Module]) -> bool:
+def _undeclared(module: Module) -> bool:
     if module.declared is not None or module.ignored or module.scheme in FLOATS:
         return False
-    # A format without declarations per module (GGUF) declares none at all.
-    return module.kind in QUANTIZABLE and any(m.declared is not None for m in aligned.values())
+    return module.kind in QUANTIZABLE
 
 
 def stored(candidate: Checkpoint) -> list[Finding]:

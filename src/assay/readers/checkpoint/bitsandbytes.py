@@ -69,6 +69,9 @@ def read(container: Container, declaration: Declaration) -> Layout:
         if stored.bits < 16:
             makes.append((stored, parts, [name]))
     problems += odd_ones(makes)
+    for width in ("4", "8"):
+        if block.get(f"_load_in_{width}bit") is True and block.get(f"load_in_{width}bit") is not True:
+            problems.append(f"_load_in_{width}bit is set and load_in_{width}bit, which loaders read, is not")
     return Layout(tuple(_grouped(modules, block)), "bitsandbytes", tuple(problems[:10]))
 
 

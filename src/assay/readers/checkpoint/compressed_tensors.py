@@ -26,6 +26,9 @@ def read(container: Container, declaration: Declaration) -> Layout:
     block = declaration.quantization or {}
     groups, problems = _groups(block.get("config_groups"))
     ignore = _Patterns(strings(block.get("ignore")))
+    cache = block.get("kv_cache_scheme")
+    if isinstance(cache, Mapping) and cache.get("num_bits") not in {4, 8}:
+        problems.append(f"kv_cache_scheme of {visible(str(cache.get('num_bits')), 20)} bits")
     problems += [f"ignore pattern {visible(p, 80)!r} cannot be used" for p in ignore.unusable]
 
     def claim_for(name: str, kind: ModuleKind) -> Claim:
@@ -139,6 +142,8 @@ def _groups(found: Any) -> tuple[list[tuple[_Patterns, Claim]], list[str]]:
                 f"config_groups.{str(name)[:40]}: activations of {str(acts.get('num_bits'))[:20]} bits"
             )
         targets = _Patterns(strings(entry.get("targets")))
+        if not targets.listed:
+            problems.append(f"config_groups.{str(name)[:40]} has no targets")
         problems += [f"target {visible(p, 80)!r} cannot be used" for p in targets.unusable]
         groups.append((targets, _claim_of(named, weights, entry.get("input_activations"))))
     return groups, problems

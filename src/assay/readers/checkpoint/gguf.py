@@ -34,7 +34,14 @@ _MAX_NESTED = 4_096
 _MAX_NAME_BYTES, _MAX_TEXT_BYTES = 2**16, 2**24
 _KEPT_ITEMS = 64
 _KEY = re.compile(r"[A-Za-z0-9_.\-]+")
-_ESSENTIAL = ("block_count", "embedding_length", "context_length")
+_ESSENTIAL: Mapping[str, str] = {
+    "block_count": "",
+    "embedding_length": "",
+    "context_length": "",
+    "attention.head_count": "blk.0.attn_q.weight",
+    "feed_forward_length": "blk.0.ffn_up.weight",
+}
+"""Key that no loader can do without → the tensor that calls for it; empty = any."""
 _CONFIG_KEYS: Mapping[str, str] = {
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -279,15 +286,16 @@ def _read(reader: _Reader) -> Container:
             odd.append(name)
         tensors[name] = Tensor(name, dtype, shape, size, file, base + offset)
     problems = _extent(list(tensors.values()), reader, alignment)
-    return Container("gguf", tensors, values, (*problems, *_oddities(values, bool(tensors), odd)))
+    return Container("gguf", tensors, values, (*problems, *_oddities(values, tensors, odd)))
 
 
-def _oddities(values: Mapping[str, Any], full: bool, odd: list[str]) -> tuple[str, ...]:
+def _oddities(values: Mapping[str, Any], tensors: Mapping[str, Tensor], odd: list[str]) -> tuple[str, ...]:
     """Names that are none, and what no loader can do without."""
     problems = []
     strange = sorted(k for k in values if not _KEY.fullmatch(k))
     architecture = values.get("general.architecture")
-    lost = [k for k in _ESSENTIAL if full and architecture != "clip" and f"{architecture}.{k}" not in values]
+    asked = [k for k, tensor in _ESSENTIAL.items() if tensors and (not tensor or tensor in tensors)]
+    lost = [k for k in asked if architecture != "clip" and f"{architecture}.{k}" not in values]
     if strange:
         problems.append(f"{len(strange)} keys are no names: {visible(strange[0], 80)}")
     if lost and values.get("split.no", 0) == 0:

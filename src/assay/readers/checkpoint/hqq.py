@@ -111,8 +111,8 @@ def _packed(parts: Mapping[str, Tensor]) -> Stored:
             problems.append(f"{part} is missing")
         elif tensor.dtype not in {"F16", "BF16", "F32"}:
             problems.append(f"{part} is {tensor.dtype}, not a float")
-        elif groups and tensor.elements != groups:
-            problems.append(f"{part} holds {tensor.elements} values, not one per {size} of {count} weights")
+        elif groups and tensor.shape != ((groups, 1) if _one(parts.get("axis")) == 1 else (1, groups)):
+            problems.append(f"{part} has shape {list(tensor.shape)}, not one per {size} of {count} weights")
     return Stored(f"INT{bits}", bits, shape, size, tuple(problems), symmetric=False)
 
 

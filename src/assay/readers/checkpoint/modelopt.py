@@ -131,6 +131,7 @@ def _groups(found: Any, claim: Claim | None) -> list[str]:
     for entry in found.values() if isinstance(found, Mapping) and claim is not None else ():
         weights = entry.get("weights") if isinstance(entry, Mapping) else None
         if not isinstance(weights, Mapping) or claim is None:
+            problems.append("config_groups hold a group without weights")
             continue
         for key, ours in (("num_bits", claim.bits), ("group_size", claim.group_size)):
             theirs = weights.get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assay.core.checkpoint import ModuleKind
-from assay.readers.checkpoint.declared import TARGETED, Parts, plain, read_modules, skipped, strings
+from assay.readers.checkpoint.declared import Parts, plain, read_modules, skipped, strings
 from assay.readers.checkpoint.layout import Container, Declaration, Layout
 from assay.readers.checkpoint.precision import IGNORED, NOTHING, Claim, Stored
 
@@ -21,7 +21,8 @@ def read(container: Container, declaration: Declaration) -> Layout:
     def claim_for(name: str, kind: ModuleKind) -> Claim:
         if skipped(name, skip) or (kind is ModuleKind.HEAD):
             return IGNORED
-        return _CLAIM if kind in TARGETED and ".experts." in name else NOTHING
+        # Blocks have a dimension more than the weight they stand for.
+        return _CLAIM if kind in {ModuleKind.LINEAR, ModuleKind.OTHER} and ".experts." in name else NOTHING
 
     found = read_modules(container, claim_for, parts=PARTS, judge=_judge)
     return Layout(found.modules, "", found.problems)

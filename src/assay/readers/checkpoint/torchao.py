@@ -182,7 +182,8 @@ def _scale_problems(
     if scale.dtype not in {"F16", "BF16", "F32", "F8_E4M3", "F8_E8M0", "U8"}:
         return (f"scale is {scale.dtype}, not a float",)
     wanted = tuple(-(-side // (step or 1)) for side, step in zip(shape, block, strict=True))
-    fits = scale.shape == wanted or scale.elements == math.prod(wanted)
+    flat = wanted[:-1] if wanted[-1:] == (1,) else wanted
+    fits = scale.shape in {wanted, flat} or scale.elements == math.prod(wanted) == 1
     return () if fits else (f"scale has shape {list(scale.shape)}, not {list(wanted)}",)
 
 

@@ -11,6 +11,13 @@ from typing import Any
 
 from assay.readers.checkpoint.safetensors import DTYPE_BITS
 
+GGUF_KEYS = (
+    "block_count",
+    "embedding_length",
+    "context_length",
+    "attention.head_count",
+    "feed_forward_length",
+)
 FILL = b"\x3c"
 Tensors = Mapping[str, tuple[str, list[int]]]
 
@@ -50,7 +57,7 @@ def gguf_bytes(
     data: int | None = None,
 ) -> bytes:
     """A GGUF file: tensor name → (ggml type, dimensions innermost first, bytes); values are text or whole."""
-    sizes = {f"llama.{key}": 128 for key in ("block_count", "embedding_length", "context_length")}
+    sizes = {f"llama.{key}": 128 for key in GGUF_KEYS}
     values = {"general.architecture": "llama", **sizes, **(values or {})}
     out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(values))
     for key, value in values.items():
