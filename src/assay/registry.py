@@ -32,7 +32,10 @@ _GATES: Mapping[str, tuple[str, str, str]] = {
     "results": ("assay.gates.results", "ResultsGate", "ResultsPolicy"),
     "comparability": ("assay.gates.comparability", "ComparabilityGate", "ComparabilityPolicy"),
     "compare": ("assay.gates.compare", "CompareGate", "ComparePolicy"),
+    "contract": ("assay.gates.contract", "ContractGate", "ContractPolicy"),
+    "noise": ("assay.gates.noise", "NoiseGate", "NoisePolicy"),
     "external": ("assay.gates.external", "ExternalGate", "ExternalPolicy"),
+    "training": ("assay.gates.training", "TrainingGate", "TrainingPolicy"),
 }
 
 

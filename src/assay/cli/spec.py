@@ -8,6 +8,9 @@ from pathlib import Path
 
 import click
 
+from assay.core.decision import EXIT_CODES
+from assay.core.vocabulary import Outcome
+
 KINDS = ("release",)
 
 
@@ -32,17 +35,24 @@ def schema(kind: str) -> int:
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a key of the spec.")
+@click.option("--anyway", is_flag=True, help="Take a plan that cannot reach `min_power`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> int:
-    """Show what `assay run` would do, what it needs and what it can prove; runs nothing."""
+def plan(spec: Path, overrides: tuple[str, ...], anyway: bool, as_json: bool) -> int:
+    """Show what `assay run` would do, what it needs and what it can prove; runs nothing.
+
+    Exit code 3 where the plan could not accept even a perfect candidate with the wanted chance.
+    """
+    from assay.cli.calibrate import with_noise
     from assay.cli.load import components, load_spec
     from assay.report.plan import describe, print_plan
     from assay.runtime.files import artifact
 
-    resolved = load_spec(spec, overrides)
-    described = describe(resolved, artifact(Path(resolved.source)), components(resolved))
+    source_spec = load_spec(spec, overrides)
+    source = artifact(Path(source_spec.source))
+    resolved = with_noise(source_spec, source)
+    described = describe(resolved, source, components(resolved))
     if as_json:
         click.echo(json.dumps(described, indent=2))
     else:
         print_plan(described)
-    return 0
+    return 0 if anyway or described["deciding"]["feasible"] else EXIT_CODES[Outcome.INFEASIBLE]

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
 from assay import registry
+from assay.cli.calibrate import with_noise
 from assay.cli.load import components, load_spec
 from assay.cli.progress import observer
+from assay.core.candidate import Candidate
 from assay.core.decision import EXIT_CODES
 from assay.core.errors import AssayError, ComponentMissing, UsageError
+from assay.core.evidence import Artifact
 from assay.core.history import StudyHistory
-from assay.core.study import Study
+from assay.core.study import Step, Study
+from assay.core.trial import Trial
+from assay.core.vocabulary import Outcome
 from assay.engine.study import StudyLoop
+from assay.flows import release
 from assay.flows.release import ReleaseSpec, plan
+from assay.gates.compare import ComparePolicy
 from assay.ledger.home import Home, find_home
 from assay.ledger.projections import histories, study_summary
 from assay.runtime.files import artifact
@@ -24,28 +33,39 @@ from assay.runtime.files import artifact
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a key of the spec.")
+@click.option("--anyway", is_flag=True, help="Run a plan that cannot reach `min_power`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--report/--no-report", default=True, help="Write the HTML report at the end.")
-def run(spec: Path, overrides: tuple[str, ...], as_json: bool, report: bool) -> int:
+def run(spec: Path, overrides: tuple[str, ...], anyway: bool, as_json: bool, report: bool) -> int:
     """Run a study to its Decision."""
     resolved = load_spec(spec, overrides)
     _require_components(resolved)
-    source = Path(resolved.source)
+    source = artifact(Path(resolved.source))
     folder = find_home()
-    _require_room(resolved, source, folder)
+    _require_room(resolved, Path(resolved.source), folder)
+    resolved = with_noise(resolved, source)
+    if not anyway and (reason := _infeasible(resolved, source)):
+        click.echo(f"assay: {reason}", err=True)
+        return EXIT_CODES[Outcome.INFEASIBLE]
     home = Home(folder, create=True)
     with home.writing():
         known = histories(home.ledger.read())
-        study = plan(resolved, artifact(source), _new_id(resolved.name, known))
+        name = new_id(resolved.name, known)
+        study = plan(resolved, source, name, exploratory=_contract_changed(resolved, source, known))
         _mention_unfinished(known, study)
+        if study.exploratory:
+            click.echo(f"note: exploratory, nothing can be accepted: {study.exploratory}", err=True)
         return run_study(home, study, as_json=as_json, report=report)
 
 
 @click.command()
 @click.argument("study")
+@click.option(
+    "--more", type=click.IntRange(min=1), metavar="N", help="Ask N more pairs of what is INCONCLUSIVE."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--report/--no-report", default=True, help="Write the HTML report at the end.")
-def resume(study: str, as_json: bool, report: bool) -> int:
+def resume(study: str, more: int | None, as_json: bool, report: bool) -> int:
     """Go on with a study where the ledger says it stands."""
     home = Home(find_home(), create=False)
     with home.writing():
@@ -57,11 +77,90 @@ def resume(study: str, as_json: bool, report: bool) -> int:
                 where=found.path,
                 next="start a new study with `assay run`",
             )
-        return run_study(home, history.study, as_json=as_json, report=report)
+        topped_up = _topping_up(history, more) if more is not None else None
+        return run_study(home, history.study, as_json=as_json, report=report, topped_up=topped_up)
 
 
-def run_study(home: Home, study: Study, *, as_json: bool, report: bool) -> int:
+class TopUp(NamedTuple):
+    """How a study goes on beyond its plan."""
+
+    steps: tuple[Step, ...]
+    trials: tuple[str, ...]
+
+
+def _topping_up(history: StudyHistory, pairs: int) -> TopUp:
+    """What `--more` adds to a study.
+
+    Raises:
+        UsageError: if its contract forbids it, or there is nothing to ask.
+    """
+    study = history.study
+    policy = ComparePolicy.model_validate(dict(next(g.policy for g in study.gates if g.gate == "compare")))
+    undecided = tuple(
+        t.id
+        for t in history.trials.values()
+        if t.decision is not None and t.decision.outcome is Outcome.INCONCLUSIVE and t.gates.get("compare")
+    )
+    if not undecided:
+        raise UsageError(
+            "no candidate of it is INCONCLUSIVE for want of pairs",
+            where=study.id,
+            next=f"`assay show {study.id}`",
+        )
+    if policy.looks is None:
+        raise UsageError(
+            "its contract tests once: more pairs after a look at the first would break its error rate",
+            where=study.id,
+            next="give a new study `sequential: {rule: anytime}`, which may be topped up",
+        )
+    spec = ReleaseSpec.from_json(study.spec)
+    asked = min(_asked(history.trials[t], history) for t in undecided)
+    planned = max(_asked_by(s) for s in history.steps)
+    beyond = asked + pairs - planned
+    steps = release.more(spec, history.steps, beyond) if beyond > 0 else ()
+    if beyond > 0 and not steps and asked >= planned:
+        raise UsageError(
+            f"all {planned:,} items of the tasks were asked: there is none to add",
+            where=study.id,
+            next="add tasks or items, in a new study",
+        )
+    if steps and policy.looks.rule == "group" and not policy.looks.topup_frac:
+        raise UsageError(
+            f"its contract plans {planned:,} pairs and keeps no part of its error rates for more",
+            where=study.id,
+            next="give a new study `sequential: {rule: anytime}` or a `topup_frac`",
+        )
+    return TopUp(steps, undecided)
+
+
+def _asked_by(step: Step) -> int:
+    return sum(stop for _, stop in step.draw.parts.values()) if step.draw is not None else 0
+
+
+def _asked(trial: Trial, history: StudyHistory) -> int:
+    """Pairs that a trial has been asked so far."""
+    return max((_asked_by(s) for s in history.steps if s.name in trial.steps), default=0)
+
+
+def run_study(
+    home: Home, study: Study, *, as_json: bool, report: bool, topped_up: TopUp | None = None
+) -> int:
     """Run or resume a study with live progress, then print what came of it; returns the exit code."""
+    outcome, history = execute(home, study, topped_up)
+    summary = study_summary(history)
+    if report:
+        summary["report"] = _report(home, history)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        from assay.report.decision import print_summary
+
+        print_summary(summary)
+    return EXIT_CODES[outcome]
+
+
+def execute(home: Home, study: Study, topped_up: TopUp | None = None) -> tuple[Outcome, StudyHistory]:
+    """Run or resume a study with live progress."""
     with observer() as watching:
         loop = StudyLoop(
             study,
@@ -71,17 +170,10 @@ def run_study(home: Home, study: Study, *, as_json: bool, report: bool) -> int:
             folder=home.study(study.id),
             observer=watching,
         )
+        if topped_up is not None:
+            loop.top_up(topped_up.steps, topped_up.trials)
         outcome = loop.run()
-    summary = study_summary(loop.journal.history)
-    if report:
-        summary["report"] = _report(home, loop.journal.history)
-    if as_json:
-        click.echo(json.dumps(summary, indent=2))
-    else:
-        from assay.report.decision import print_summary
-
-        print_summary(summary)
-    return EXIT_CODES[outcome]
+    return outcome, loop.journal.history
 
 
 def _report(home: Home, history: StudyHistory) -> str | None:
@@ -127,7 +219,49 @@ def _require_room(spec: ReleaseSpec, source: Path, folder: Path) -> None:
         )
 
 
-def _new_id(name: str, known: dict[str, StudyHistory]) -> str:
+def _infeasible(spec: ReleaseSpec, source: Artifact) -> str | None:
+    """Why a study is not worth its first sample, or None."""
+    if not spec.expected_samples:
+        return None
+    from assay.report.plan import describe, infeasible
+
+    deciding = describe(spec, source, [])["deciding"]
+    return None if deciding["feasible"] else infeasible(deciding)
+
+
+def _contract_changed(spec: ReleaseSpec, source: Artifact, known: Mapping[str, StudyHistory]) -> str:
+    """What differs from the contract of an earlier study of the same candidates, whose results were seen."""
+    mine = plan(spec, source, "next")
+    keys = {Candidate.from_json(c).key for c in mine.proposer.options["candidates"]}
+    for history in known.values():
+        other = history.study
+        if other.job != mine.job or other.source.digest != source.digest:
+            continue
+        asked = ReleaseSpec.from_json(other.spec).evaluate
+        seen = any(t.candidate.key in keys and "compare" in t.gates for t in history.trials.values())
+        if not seen or asked != spec.evaluate:
+            continue
+        changes = _differences(_contract(other), _contract(mine))
+        if changes:
+            return f"{changes} after {other.id} had shown results of the same recipe on the same items"
+    return ""
+
+
+def _contract(study: Study) -> Mapping[str, Any]:
+    """What decides, and what of it may not be chosen by its outcome."""
+    policy = next(g.policy for g in study.gates if g.gate == "compare")
+    free = {"planning_flip_rate", "comparisons"}  # planning, and the size of the ladder, which is paid for
+    return {k: v for k, v in policy.items() if k not in free}
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    changed = [k for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
+    told = [k if k == "looks" else f"{k} {before.get(k)} → {after.get(k)}" for k in changed]
+    return f"changed: {', '.join(told)}" if told else ""
+
+
+def new_id(name: str, known: dict[str, StudyHistory]) -> str:
+    """The first free id of a study of that name."""
     number = 1
     while f"{name}-{number}" in known:
         number += 1

@@ -28,6 +28,8 @@ class GateLine(Noun):
     detail: str = ""
     verdict: str = ""
     """Digest of the stored verdict."""
+    open: bool = False
+    """INCONCLUSIVE so far, and the plan has another look that may decide."""
 
 
 class Decision(Noun):

@@ -21,6 +21,7 @@ class EventType(StrEnum):
     STUDY_OPENED = "study.opened"
     STUDY_RESUMED = "study.resumed"
     STUDY_INTERRUPTED = "study.interrupted"
+    STUDY_TOPPED_UP = "study.topped_up"
     STUDY_CLOSED = "study.closed"
     TRIAL_STARTED = "trial.started"
     STEP_STARTED = "step.started"

@@ -10,7 +10,7 @@ from assay.core.candidate import Candidate
 from assay.core.decision import Decision, GateLine
 from assay.core.events import Event, EventType
 from assay.core.evidence import Artifact
-from assay.core.study import Study
+from assay.core.study import Step, Study
 from assay.core.trial import StepRecord, Trial
 
 
@@ -28,9 +28,18 @@ class StudyHistory:
     apply_pending: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Trial → undo token of an application that was announced and not finished."""
     undo_pending: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    topped_up: list[Step] = field(default_factory=list)
+    """Steps that were added to the plan after its end, to ask more items under the same contract."""
+    insists: bool = False
+    """It was topped up: that it is futile to go on is no reason to stop any more."""
     events: list[Event] = field(default_factory=list)
     interrupted: bool = False
     closed: Mapping[str, Any] | None = None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The plan as it stands now."""
+        return (*self.study.steps, *self.topped_up)
 
     @property
     def decisions(self) -> list[Decision]:
@@ -95,7 +104,11 @@ def _step_reused(history: StudyHistory, event: Event) -> None:
 
 def _verdict_recorded(history: StudyHistory, event: Event) -> None:
     line = GateLine.from_json(event.data["line"])
-    history.trials[event.data["trial"]].gates[line.gate] = line
+    trial = history.trials[event.data["trial"]]
+    before = trial.gates.get(line.gate)
+    if before is not None and before.step != line.step:
+        trial.looks.append(before)
+    trial.gates[line.gate] = line
 
 
 def _decision_recorded(history: StudyHistory, event: Event) -> None:
@@ -110,6 +123,18 @@ def _interrupted(history: StudyHistory, _event: Event) -> None:
 def _resumed(history: StudyHistory, _event: Event) -> None:
     history.interrupted = False
     history.closed = None
+
+
+def _topped_up(history: StudyHistory, event: Event) -> None:
+    """The plan goes on; trials that it may settle are open again, and their Decisions stay on record."""
+    history.topped_up += [Step.from_json(s) for s in event.data["steps"]]
+    for name in event.data["trials"]:
+        trial = history.trials[name]
+        if trial.decision is not None:
+            trial.superseded.append(trial.decision)
+            trial.decision = None
+    history.closed = None
+    history.insists = True
 
 
 def _closed(history: StudyHistory, event: Event) -> None:
@@ -144,6 +169,7 @@ _HANDLERS = {
     EventType.DECISION_RECORDED: _decision_recorded,
     EventType.STUDY_INTERRUPTED: _interrupted,
     EventType.STUDY_RESUMED: _resumed,
+    EventType.STUDY_TOPPED_UP: _topped_up,
     EventType.STUDY_CLOSED: _closed,
     EventType.APPLY_INTENDED: _apply_intended,
     EventType.APPLY_DONE: _apply_done,

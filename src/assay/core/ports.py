@@ -63,6 +63,8 @@ class Target(Noun):
     """The baseline's checkpoint, where the target is a candidate."""
     intent: Mapping[str, Any] = Field(default_factory=dict)
     """What the change promises."""
+    samples: Mapping[str, tuple[int, ...]] | None = None
+    """Task → indices of the items to ask, rising; None = all items of all tasks."""
 
 
 class Session(Protocol):

@@ -149,3 +149,61 @@ class Results(Evidence):
     def task(self, name: str) -> TaskResult | None:
         """The task of that name, or None."""
         return next((t for t in self.tasks if t.task == name), None)
+
+    def extended(self, more: Results) -> Results:
+        """These results and those of further items of the same tasks, as if they had been asked at once.
+
+        Where the two were measured in different ways, the protocol names both, so that no other side agrees with it.
+        """
+        tasks = {t.task: t for t in self.tasks}
+        for task in more.tasks:
+            tasks[task.task] = _joined(tasks[task.task], task) if task.task in tasks else task
+        protocol = dict(self.protocol)
+        for key in sorted({*self.protocol, *more.protocol}):
+            one, other = self.protocol.get(key), more.protocol.get(key)
+            protocol[key] = one if one == other else f"{one} then {other}"
+        changes = {
+            "tasks": tuple(tasks.values()),
+            "protocol": protocol,
+            "artifacts": (*self.artifacts, *(a for a in more.artifacts if a not in self.artifacts)),
+            "measurements": (*self.measurements, *more.measurements),
+            "facts": {**more.facts, **self.facts},
+        }
+        return self.model_copy(update=changes)
+
+
+def _joined(task: TaskResult, more: TaskResult) -> TaskResult:
+    """A task of both batches: all rows, the worse status, counts added, the mean of the scores by rows."""
+    counts: list[int] = [len(t.samples) if t.scored is None else t.scored for t in (task, more)]
+    scores = [t.score for t in (task, more)]
+    total = sum(counts)
+    mean = None
+    if scores[0] is not None and scores[1] is not None and total:
+        mean = (scores[0] * counts[0] + scores[1] * counts[1]) / total
+    status = task.status if more.status is RunStatus.SUCCESS else more.status
+    expected = None if task.expected is None or more.expected is None else task.expected + more.expected
+    return task.model_copy(
+        update={
+            "status": status,
+            "score": mean,
+            "low": min(task.low, more.low),
+            "high": max(task.high, more.high),
+            "expected": expected,
+            "scored": total,
+            "errors": (*task.errors, *(e for e in more.errors if e not in task.errors)),
+            "samples": _stacked(task.samples, more.samples),
+        }
+    )
+
+
+def _stacked(samples: Samples, more: Samples) -> Samples:
+    columns: dict[str, Any] = {}
+    for name in Samples.model_fields:
+        one, other = getattr(samples, name), getattr(more, name)
+        if name in OPTIONAL_COLUMNS and (not one or not other):
+            filler: tuple[Any, ...] = (None,) if name == "tokens" else ("",)
+            if not one and not other:
+                continue
+            one, other = one or filler * len(samples), other or filler * len(more)
+        columns[name] = one + other
+    return Samples(**columns)

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field
 
 from assay.core.base import Noun
+from assay.core.draw import Draw
 from assay.core.evidence import Artifact
 from assay.core.vocabulary import Verb
 
@@ -56,6 +57,14 @@ class Step(Noun):
     """Role of the evidence that it yields, such as `candidate.results`."""
     shared: bool = False
     """Done once per study and protocol, not once per trial."""
+    draw: Draw | None = None
+    """The items that are asked; None = all of them."""
+    extends: str = ""
+    """Step whose results this one adds to: the same subject, asked an earlier part of the items."""
+    until: str = ""
+    """Gate after whose verdict the step is not needed any more."""
+    keep_serving: bool = False
+    """The server stays for later steps of the trial that serve the same."""
     gates: tuple[GateRef, ...] = ()
 
 
@@ -86,10 +95,12 @@ class Study(Noun):
     """When the study ends before its proposer does."""
     budget: Budget = Budget()
     seed: int = 0
+    exploratory: str = ""
+    """Why nothing may be accepted: the contract was changed after results of its samples were seen."""
     spec: Mapping[str, Any]
     """The resolved spec, whole."""
 
     @property
     def gates(self) -> tuple[GateRef, ...]:
-        """All gates in the order in which they are reached."""
-        return tuple(g for s in self.steps for g in s.gates) + self.final_gates
+        """All gates in the order in which they are reached; of one that looks several times, the last look."""
+        return tuple({g.name: g for s in self.steps for g in s.gates}.values()) + self.final_gates

@@ -35,6 +35,11 @@ class Trial:
     started: str
     steps: dict[str, StepRecord] = field(default_factory=dict)
     gates: dict[str, GateLine] = field(default_factory=dict)
+    """Gate → how it stands: its last verdict."""
+    looks: list[GateLine] = field(default_factory=list)
+    """Earlier verdicts of gates that looked again when more items were in."""
+    superseded: list[Decision] = field(default_factory=list)
+    """Decisions before the study was topped up."""
     retries: dict[str, int] = field(default_factory=dict)
     decision: Decision | None = None
 

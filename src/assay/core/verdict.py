@@ -67,6 +67,8 @@ class Verdict(Noun):
     estimates: tuple[Estimate, ...] = ()
     needed: int | None = None
     """After INCONCLUSIVE: how many pairs in all would settle it."""
+    open: bool = False
+    """INCONCLUSIVE so far, and the plan has another look that may decide."""
     provenance: Provenance = Provenance.MEASURED
     reads: Mapping[str, str] = Field(default_factory=dict)
     """Role → digest of the evidence that was judged."""

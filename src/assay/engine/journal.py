@@ -97,6 +97,7 @@ class Journal:
             outcome=verdict.outcome,
             failure_class=verdict.failure_class,
             detail=verdict.detail,
+            open=verdict.open,
             verdict=self._store.put(verdict.to_json()),
         )
         self.write(EventType.VERDICT_RECORDED, {"trial": trial.id, "line": line.to_json()})

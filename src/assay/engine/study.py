@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from assay.core.decision import Decision, fold_study
 from assay.core.errors import Interrupted, UsageError
 from assay.core.events import EventType
 from assay.core.ports import Ledger, Store
-from assay.core.study import Study
+from assay.core.study import Step, Study
 from assay.core.triage import TRIAGE
 from assay.core.trial import Trial
 from assay.core.vocabulary import Action, Outcome
@@ -49,6 +50,11 @@ class StudyLoop:
         deadline = None if limit is None else time.monotonic() + limit
         self._decided_before = len(self.journal.history.decisions)
         self.trials = TrialLoop(self.journal, components, folder, self.observer, deadline)
+
+    def top_up(self, steps: Sequence[Step], trials: Sequence[str]) -> None:
+        """Open trials again, and let the plan go on with further steps."""
+        data = {"steps": [s.to_json() for s in steps], "trials": list(trials)}
+        self.journal.write(EventType.STUDY_TOPPED_UP, data)
 
     def run(self) -> Outcome:
         """Every trial that the study asks for; returns the word of the study.

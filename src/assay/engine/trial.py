@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from assay.core.canon import digest
@@ -12,7 +12,8 @@ from assay.core.decision import Decision, GateLine, fold
 from assay.core.errors import ComponentError, ComponentFailed, Interrupted, UnreadableInput, UsageError
 from assay.core.events import EventType
 from assay.core.evidence import Artifact, Evidence
-from assay.core.ports import Target
+from assay.core.ports import Endpoint, Target
+from assay.core.results import Results
 from assay.core.study import AdapterRef, GateRef, Step
 from assay.core.triage import TRIAGE
 from assay.core.trial import StepRecord, Trial
@@ -22,9 +23,14 @@ from assay.engine.components import Components
 from assay.engine.journal import Journal
 from assay.engine.leftovers import end_leftovers
 from assay.engine.observer import Observer, Progress
+from assay.engine.servers import KeptServers
 from assay.engine.session import RecordedExecute, StepSession
 from assay.runtime.files import bytes_below, explaining, remove
 
+FINAL = "final"
+"""Where the gates over the whole trial stand."""
+TELLING = frozenset({"compare", "noise"})
+"""Gates whose sentence is that of the Decision when all passed."""
 INTEGRITY = GateRef(gate="integrity")
 """Asked of every trial at its end: the bytes that were judged are the bytes that are there."""
 
@@ -54,6 +60,7 @@ class TrialLoop:
         self.folder = folder
         self.observer = observer
         self.deadline = deadline
+        self.servers = KeptServers()
 
     def run(self, trial: Trial) -> Decision:
         """One trial from where the ledger says it stands to its Decision.
@@ -63,8 +70,9 @@ class TrialLoop:
         """
         self._tell("trial", trial)
         try:
-            blocked = any(self._blocked(step, trial) for step in self.study.steps)
-            if not blocked and self._judge(self.study.final_gates, trial, "final") is None:
+            with self.servers.of_a_trial():
+                blocked = any(self._blocked(step, trial) for step in self.journal.history.steps)
+            if not blocked and self._judge(self.study.final_gates, trial, FINAL) is None:
                 self._integrity(trial)
         except Interrupted:
             self._decide(trial, interrupted=True)
@@ -73,6 +81,8 @@ class TrialLoop:
 
     def _blocked(self, step: Step, trial: Trial) -> bool:
         """Do a step, judge it, try again as triage says; True if the trial ends here."""
+        if step.name not in trial.steps and self._settled(step, trial):
+            return False
         while True:
             failure = self._attempt(step, trial) or self._judge(step.gates, trial, step.name)
             if failure is None:
@@ -92,6 +102,15 @@ class TrialLoop:
         except (ComponentError, UsageError) as error:
             return self._step_failed(step, trial, error)
         return None
+
+    def _settled(self, step: Step, trial: Trial) -> bool:
+        """Whether the gate that the step was to give more to has said its last word."""
+        line = trial.gates.get(step.until)
+        return line is not None and not self._open(line)
+
+    def _open(self, line: GateLine) -> bool:
+        """Whether another look may decide what this one did not."""
+        return line.open or (line.status is Status.INCONCLUSIVE and self.journal.history.insists)
 
     # -- doing a step ---------------------------------------------------------------------------------
 
@@ -133,7 +152,21 @@ class TrialLoop:
             raise ComponentFailed(what, failure_class=FailureClass.BUDGET_EXHAUSTED, where=where)
 
     def _do(self, step: Step, trial: Trial, key: str, attempt: int) -> StepRecord:
-        workdir = self.folder / f"trial-{trial.number}" / f"{step.name}-{attempt}"
+        session, execute = self._session(step, trial, f"{step.name}-{attempt}")
+        started = time.monotonic()
+        try:
+            if step.verb is Verb.BUILD:
+                return self._build(step, trial, key, session, started)
+            return self._evaluate(step, trial, key, session, started)
+        except BaseException:
+            self.servers.close()  # whatever it was, another attempt begins with a server of its own
+            raise
+        finally:
+            execute.cancel_all()
+
+    def _session(self, step: Step, trial: Trial, name: str) -> tuple[StepSession, RecordedExecute]:
+        """An empty folder and a pen for what is started there."""
+        workdir = self.folder / f"trial-{trial.number}" / name
         if workdir.exists():  # left by an attempt that did not finish
             end_leftovers(workdir)
             remove(workdir)
@@ -151,13 +184,7 @@ class TrialLoop:
             context=context,
             deadline=self.deadline,
         )
-        started = time.monotonic()
-        try:
-            if step.verb is Verb.BUILD:
-                return self._build(step, trial, key, session, started)
-            return self._evaluate(step, trial, key, session, started)
-        finally:
-            execute.cancel_all()
+        return session, execute
 
     def _build(self, step: Step, trial: Trial, key: str, session: StepSession, started: float) -> StepRecord:
         out = session.workdir / "artifact"
@@ -175,17 +202,42 @@ class TrialLoop:
             return StepRecord(step.name, key, wall_s, role=step.produces, evidence=self.journal.put(evidence))
         adapter = self.components.evaluate(_adapter(step))
         target = self._target(step, trial)
-        serve = self._serve_ref(step, trial)
-        server = self.components.serve(serve).serve(target, session) if serve else nullcontext(None)
-        with server as endpoint:
+        with self._served(step, trial, target, session) as endpoint:
             evidence = adapter.evaluate(target.model_copy(update={"endpoint": endpoint}), session)
+        evidence = self._extended(step, trial, evidence)
         wall_s = time.monotonic() - started
         return StepRecord(step.name, key, wall_s, role=step.produces, evidence=self.journal.put(evidence))
+
+    def _served(
+        self, step: Step, trial: Trial, target: Target, session: StepSession
+    ) -> AbstractContextManager[Endpoint | None]:
+        """The endpoint of a step: none, a server of its own, or one that is shared by several steps."""
+        serve = self._serve_ref(step, trial)
+        if serve is None:
+            return nullcontext(None)
+        adapter = self.components.serve(serve)
+        if not step.keep_serving:
+            return adapter.serve(target, session)
+        return self.servers.endpoint(
+            (step.subject, digest(serve.to_json())),
+            lambda: self._session(step, trial, f"serve-{step.subject}"),
+            lambda kept: adapter.serve(target, kept),
+        )
+
+    def _extended(self, step: Step, trial: Trial, evidence: Evidence) -> Evidence:
+        """The evidence of a later part of the items, with that of the earlier ones."""
+        if not step.extends:
+            return evidence
+        before = trial.steps[step.extends].evidence
+        earlier = self.journal.evidence(before) if before else None
+        if not isinstance(earlier, Results) or not isinstance(evidence, Results):
+            raise ComponentFailed(f"step {step.extends} left no results to extend", where=step.name)
+        return earlier.extended(evidence)
 
     def _machine(self, trial: Trial) -> Evidence:
         """What this trial needs and what is there: components, disk, an unchanged source."""
         checks = [self.components.build(trial.candidate.build).check()]
-        for step in self.study.steps:
+        for step in self.journal.history.steps:
             serve = self._serve_ref(step, trial)
             if serve is not None:
                 checks += [
@@ -200,14 +252,19 @@ class TrialLoop:
             "disk_needed_bytes": 2 * self.study.source.size_bytes,
             "source": {"readable": same, "detail": "" if same else "changed since the study opened"},
         }
+        if self.study.exploratory:
+            facts["exploratory"] = self.study.exploratory
         return Evidence(kind="machine", subject="machine", facts=facts)
 
     def _target(self, step: Step, trial: Trial) -> Target:
         source = self.study.source
         serves = [ref for s in self.study.steps if (ref := self._serve_ref(s, trial))]
         engine = serves[0].kind if serves else ""
+        samples = {task: tuple(asked) for task, asked in step.draw.indices().items()} if step.draw else None
         if step.subject != "candidate":
-            return Target(name=step.subject, path=source.path, digest=source.digest, engine=engine)
+            return Target(
+                name=step.subject, path=source.path, digest=source.digest, engine=engine, samples=samples
+            )
         artifact = self._artifact(trial)
         return Target(
             name=trial.candidate.name,
@@ -215,6 +272,7 @@ class TrialLoop:
             digest=artifact.digest if artifact else "",
             engine=engine,
             source=source.path,
+            samples=samples,
             intent={**self.components.build(trial.candidate.build).intent(), **trial.candidate.intent},
         )
 
@@ -233,6 +291,8 @@ class TrialLoop:
             "evaluate": {"kind": adapter.kind, **self.components.evaluate(adapter).protocol()},
             "serve": {"kind": serve.kind, **self.components.serve(serve).protocol()} if serve else None,
         }
+        if step.draw is not None:
+            protocol["draw"] = step.draw.to_json()
         return digest(protocol)
 
     # -- judging --------------------------------------------------------------------------------------
@@ -241,12 +301,19 @@ class TrialLoop:
         """Ask the gates in order; the first that does not pass, if any."""
         for ref in refs:
             line = trial.gates.get(ref.name)
-            if line is None:
+            if line is not None and self._place(line.step) > self._place(step):
+                continue  # a later look has been taken: that one counts
+            if line is None or line.step != step:
                 line = self._ask(ref, trial, step)
             self._tell("gate", trial, line=line)
-            if line.status is not Status.PASS and not ref.shadow:
+            if line.status is not Status.PASS and not ref.shadow and not self._open(line):
                 return line
         return None
+
+    def _place(self, step: str) -> int:
+        """Where a step stands in the plan; the final gates stand last."""
+        names = [s.name for s in self.journal.history.steps]
+        return names.index(step) if step in names else len(names)
 
     def _ask(self, ref: GateRef, trial: Trial, step: str) -> GateLine:
         gate = self.components.gate(ref)
@@ -327,7 +394,7 @@ class TrialLoop:
             detail=reason.text,
             reasons=(reason,),
         )
-        line = self.journal.record_verdict(trial, "final", INTEGRITY, verdict)
+        line = self.journal.record_verdict(trial, FINAL, INTEGRITY, verdict)
         self._tell("gate", trial, line=line)
 
     # -- deciding -------------------------------------------------------------------------------------
@@ -359,7 +426,8 @@ class TrialLoop:
 
     def _lines(self, trial: Trial) -> tuple[GateLine, ...]:
         """Every gate of the plan, reached or not, and the steps that failed by themselves."""
-        planned = [*self.study.gates, INTEGRITY]
+        builds = any(step.verb is Verb.BUILD for step in self.study.steps)
+        planned = [*self.study.gates, *([INTEGRITY] if builds else [])]
         lines = [
             trial.gates.get(ref.name) or GateLine(gate=ref.name, required=ref.required, shadow=ref.shadow)
             for ref in planned
@@ -371,7 +439,8 @@ class TrialLoop:
         """A failure of what all candidates share meets every one of them."""
         if blocking is None:
             return False
-        return any(s.name == blocking.step and s.subject != "candidate" for s in self.study.steps)
+        steps = self.journal.history.steps
+        return any(s.name == blocking.step and s.subject != "candidate" for s in steps)
 
     def _artifact(self, trial: Trial) -> Artifact | None:
         return next((r.artifact for r in trial.steps.values() if r.artifact), None)
@@ -403,5 +472,5 @@ def _sentence(lines: tuple[GateLine, ...], blocking: GateLine | None, *, interru
         return "interrupted before all gates were asked; `assay resume` goes on where it stopped"
     if blocking is not None:
         return f"{blocking.gate}: {blocking.detail}"
-    compare = next((line for line in lines if line.gate == "compare"), None)
-    return compare.detail if compare and compare.detail else "every gate passed"
+    telling = next((line for line in lines if line.gate in TELLING and line.detail), None)
+    return telling.detail if telling else "every gate passed"

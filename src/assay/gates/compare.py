@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from assay.core.draw import stops
 from assay.core.evidence import Evidence
 from assay.core.results import Results
 from assay.core.verdict import Estimate, Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Provenance, Status
 from assay.gates._compare.pairs import Anomaly, TaskPairs, pair_results
 from assay.gates._compare.point import judge_point, judge_point_results
-from assay.gates._compare.policy import ComparePolicy
+from assay.gates._compare.policy import ComparePolicy, LookPlan
 from assay.gates._line import one_line
 
 if TYPE_CHECKING:
+    from assay.gates._compare.looks import Levels
     from assay.gates._compare.paired import Outcome as Tested
     from assay.gates._compare.paired import Sides
 
-__all__ = ["CompareGate", "ComparePolicy", "judge_scores"]
+__all__ = ["CompareGate", "ComparePolicy", "LookPlan", "judge_scores", "look_plan"]
 
 ROLES = ("baseline.results", "candidate.results")
 _WORDS = {
@@ -72,17 +74,53 @@ class CompareGate:
 
     def _paired(self, baseline: Results, candidate: Results) -> Verdict:
         # scipy takes half a second to import: only a study that compares pays for it
-        from assay.gates._compare import paired  # noqa: PLC0415
+        from assay.gates._compare import looks, paired  # noqa: PLC0415
 
         tasks, found = pair_results(baseline, candidate, self.policy)
         if found:
             return _anomalous(found)
         sides = [paired.units(task, self.policy) for task in tasks]
+        n = sum(side.worst.n for side in sides)
+        levels = looks.at(self.policy, len(sides), n)
+        if isinstance(levels, Anomaly):
+            return _anomalous([levels])
         found = paired.anomalies(sides, self.policy)
-        tested = paired.decide(sides, self.policy)
+        tested = paired.decide(sides, self.policy, levels)
         if found:
             return _anomalous(found, (tested.macro, *tested.tasks))
-        return _verdict(sides, tested, self.policy)
+        chance = looks.resolution(self.policy, levels, n, paired.score(sides, self.policy))
+        return _verdict(sides, tested, self.policy, chance)
+
+
+def look_plan(
+    policy: ComparePolicy,
+    sizes: Mapping[str, int],
+    *,
+    rule: str = "auto",
+    looks: int = 10,
+    first: int = 200,
+    n_max: int | None = None,
+) -> LookPlan:
+    """When to look at the pairs of tasks of these sizes.
+
+    Args:
+        policy: the contract: margin, error rates, planning flip rate.
+        sizes: task → items.
+        rule: `group`, `anytime`, or `auto`: `group` up to 2.5 times the pairs that one look would need.
+        looks: looks up to `n_max`, at most.
+        first: pairs before the first look.
+        n_max: pairs at most; None = all items.
+    """
+    from assay.stats import look_schedule, pairs_needed  # noqa: PLC0415 - scipy, only for a study that looks
+
+    whole = sum(sizes.values())
+    limit = min(whole, n_max or whole)
+    totals = [sum(upto.values()) for upto in stops(sizes, look_schedule(limit, looks, first))]
+    if rule == "auto":
+        alpha = policy.alpha_accept / policy.comparisons
+        once = pairs_needed(policy.margin, policy.planning_flip_rate, alpha=alpha, power=policy.min_power)
+        rule = "group" if limit <= 2.5 * once else "anytime"
+    return LookPlan.model_validate({"rule": rule, "ends": sorted(set(totals)), "sizes": dict(sizes)})
 
 
 def judge_scores(baseline: Any, candidate: Any, policy: ComparePolicy | Mapping[str, Any]) -> Verdict:
@@ -110,19 +148,43 @@ def _first(error: ValidationError | TypeError) -> str:
     return f"{place}: {one_line(first['msg'])}, not {one_line(repr(first['input']))}"
 
 
-def _verdict(sides: Sequence[Sides], tested: Tested, policy: ComparePolicy) -> Verdict:
+def _verdict(
+    sides: Sequence[Sides], tested: Tested, policy: ComparePolicy, resolution: float | None
+) -> Verdict:
     macro, tasks = tested.macro, tested.tasks
     status = _fold(macro, tasks)
+    plan = policy.looks
+    futile = plan is not None and resolution is not None and resolution < plan.futile_below
+    open_ = status is Status.INCONCLUSIVE and resolution is not None and not futile
     return Verdict(
         gate="compare",
         status=status,
         outcome=_WORDS[status],
-        detail=_sentence(status, tested),
+        detail=_sentence(status, tested, policy, resolution if futile else None),
         reasons=tuple(_reasons(sides, tested, policy)),
         estimates=(macro, *tasks),
         needed=tested.needed if status is Status.INCONCLUSIVE else None,
-        extra=_extra(sides, tested, policy),
+        open=open_,
+        extra={**_extra(sides, tested, policy), **_look(tested.levels, policy, resolution, futile=futile)},
     )
+
+
+def _look(levels: Levels, policy: ComparePolicy, resolution: float | None, *, futile: bool) -> dict[str, Any]:
+    """Where in its plan a comparison stands; empty where it looks once."""
+    if policy.looks is None:
+        return {}
+    return {
+        "rule": policy.looks.rule,
+        "look": levels.look,
+        "looks": levels.looks,
+        "n_max": levels.n_max,
+        "resolution": resolution,
+        "futile": futile,
+    }
+
+
+def _regress_rate(tested: Tested, policy: ComparePolicy) -> float:
+    return policy.alpha_regress / (1 if len(tested.tasks) == 1 else 2)
 
 
 def _fold(macro: Estimate, tasks: Sequence[Estimate]) -> Status:
@@ -133,17 +195,19 @@ def _fold(macro: Estimate, tasks: Sequence[Estimate]) -> Status:
     return Status.PASS if all(s is Status.PASS for s in every) else Status.INCONCLUSIVE
 
 
-def _sentence(status: Status, tested: Tested) -> str:
-    macro = tested.macro
+def _sentence(status: Status, tested: Tested, policy: ComparePolicy, futile: float | None) -> str:
+    macro, levels = tested.macro, tested.levels
     pairs = f"{macro.n:,} pairs"
+    if levels.look and levels.n_max is not None:
+        pairs = f"look {levels.look} of {levels.looks}, {macro.n:,} of {levels.n_max:,} pairs"
     margin = f"your margin is {_points(macro.margin or 0.0)}"
     if status is Status.PASS:
-        sure = f"{_percent(1.0 - tested.alpha_accept)} sure"
+        sure = f"{_percent(1.0 - policy.alpha_accept / policy.comparisons)} sure"
         return f"{pairs}: {_at_most(macro.upper or 0.0)}, {sure}; {margin}"
     if status is Status.FAIL:
         bad = next(e for e in (macro, *tested.tasks) if e.status is Status.FAIL)
         where = "" if bad is macro else f" on {bad.task}"
-        sure = f"{_percent(1.0 - tested.alpha_regress)} sure"
+        sure = f"{_percent(1.0 - _regress_rate(tested, policy))} sure"
         return (
             f"{pairs}: the candidate is worse{where} by more than the margin, {sure}: it drops by "
             f"{_points(bad.drop)} points; {margin}"
@@ -160,7 +224,10 @@ def _sentence(status: Status, tested: Tested) -> str:
             f"the drop lies between {_floor(macro.lower or 0.0)} and {_ceil(macro.upper or 0.0)} points, "
             f"{margin}; it leans to {leans}"
         )
-    return f"{pairs}: {why}; about {tested.needed:,} pairs in all settle it"
+    more = f"; about {tested.needed:,} pairs in all settle it"
+    if futile is not None:
+        more = f"; the rest of the plan would settle it with a chance of {futile:.0%} only{more}"
+    return f"{pairs}: {why}{more}"
 
 
 def _reasons(sides: Sequence[Sides], tested: Tested, policy: ComparePolicy) -> list[Reason]:
@@ -213,8 +280,8 @@ def _extra(sides: Sequence[Sides], tested: Tested, policy: ComparePolicy) -> dic
         "needed_without_drop": tested.needed_without_drop,
         "lean": tested.lean,
         "flip_rate": _flip_rate(sides),
-        "alpha_accept": tested.alpha_accept,
-        "alpha_regress": tested.alpha_regress,
+        "alpha_accept": tested.levels.accept,
+        "alpha_regress": tested.levels.regress,
         "inferred_scales": [s.pairs.task for s in sides if s.pairs.scale.source == "inferred"],
         "flips": {s.pairs.task: _flips(s.pairs) for s in sides},
         "margin": policy.margin,

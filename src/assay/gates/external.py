@@ -6,6 +6,7 @@ which nothing was published is `unverified`, which is told and is no failure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
@@ -19,6 +20,7 @@ from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Status
 
 ROLE = "baseline.results"
+Z_99 = 2.5758
 
 
 class Published(Noun):
@@ -48,6 +50,8 @@ class ExternalPolicy(Policy):
     """Task → its published score."""
     tolerance_points: Annotated[float, Strict(), Field(gt=0, le=100)] = 5.0
     """Largest difference, in points of 0 to 100."""
+    sizes: Mapping[str, Annotated[int, Strict(), Field(gt=0)]] = {}
+    """Task → items that it has. Fewer rows are a draw of them, and 99 % of its sampling error is allowed on top."""
 
 
 class _Line(NamedTuple):
@@ -95,11 +99,19 @@ class ExternalGate:
             return _Line(task.task, "invalid", text)
         ours = 100.0 * (task.score - task.low) / (task.high - task.low)
         theirs = 100.0 * (published.score - published.low) / (published.high - published.low)
-        limit = self.policy.tolerance_points
+        limit = self.policy.tolerance_points + self._sampling_points(task, theirs / 100.0)
         word = "verified" if abs(ours - theirs) <= limit + 1e-9 else "failed"
         source = f" ({published.source})" if published.source else ""
-        text = f"{word}: {ours:.1f} of 100 measured, {theirs:.1f} published{source}; {limit:g} points are allowed"
+        text = f"{word}: {ours:.1f} of 100 measured, {theirs:.1f} published{source}; {limit:.3g} points are allowed"
         return _Line(task.task, word, text, ours - theirs, limit)
+
+    def _sampling_points(self, task: TaskResult, share: float) -> float:
+        """How far a draw of the items may lie from all of them, for an answer that is right or wrong."""
+        size, n = self.policy.sizes.get(task.task, 0), len(task.samples)
+        if not 0 < n < size:
+            return 0.0
+        spread = max(share * (1.0 - share), 1.0 / n)
+        return 100.0 * Z_99 * math.sqrt(spread / n * (1.0 - n / size))
 
 
 def _verdict(results: Results | None, lines: list[_Line]) -> Verdict:

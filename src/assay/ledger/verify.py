@@ -73,10 +73,13 @@ def verify_study(
         pin: digests a file or folder; None where the files are not at hand, as in a bundle.
     """
     yield from _verify_artifacts(history, store, pin)
-    refs = {ref.name: ref for ref in history.study.gates}
+    refs = {(step.name, ref.name): ref for step in history.steps for ref in step.gates}
+    refs |= {("final", ref.name): ref for ref in history.study.final_gates}
     for trial in history.trials.values():
-        for line in trial.gates.values():
-            yield _verify_verdict(trial, line, refs.get(line.gate), store, make_gate)
+        for line in (*trial.looks, *trial.gates.values()):
+            yield _verify_verdict(trial, line, refs.get((line.step, line.gate)), store, make_gate)
+        for decision in trial.superseded:
+            yield _verify_fold(trial, decision)
         if trial.decision is not None:
             yield _verify_decision(trial, trial.decision, history)
 
@@ -167,6 +170,11 @@ def _verify_decision(trial: Trial, decision: Decision, history: StudyHistory) ->
             ok=False,
             detail=f"gates of the plan are left out: {', '.join(sorted(missing))}",
         )
+    return _verify_fold(trial, decision)
+
+
+def _verify_fold(trial: Trial, decision: Decision) -> Check:
+    where = f"{trial.id} decision"
     again = fold(decision.gates)
     if again is not decision.outcome:
         return Check(

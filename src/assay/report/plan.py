@@ -14,6 +14,7 @@ from assay.core.evidence import Artifact
 from assay.core.ports import Component
 from assay.core.study import Step, Study
 from assay.flows.release import ReleaseSpec, plan
+from assay.gates._compare.looks import planned_items
 from assay.gates.compare import ComparePolicy
 from assay.report.console import result_console
 from assay.stats import certifiable_margin, guard_margin, pairs_needed, power
@@ -59,26 +60,31 @@ def _deciding(policy: ComparePolicy, samples: Mapping[str, int]) -> dict[str, An
     """The power of the test at zero drop, per task and over all, at the planning flip rate."""
     alpha = policy.alpha_accept / policy.comparisons
     flips = policy.planning_flip_rate
-    total = sum(samples.values())
+    planned = {task: planned_items(policy, task, n) for task, n in samples.items()}
+    total = sum(planned.values())
     needed = pairs_needed(policy.margin, flips, alpha=alpha, power=policy.min_power)
     tasks = [
         {
             "task": task,
             "samples": n,
-            "guard_margin": _guard(policy, task, n, alpha),
-            "certifiable_margin": certifiable_margin(n, flips, alpha=alpha),
+            "guard_margin": _guard(policy, task, planned[task], alpha),
+            "certifiable_margin": certifiable_margin(planned[task], flips, alpha=alpha),
         }
         for task, n in samples.items()
     ]
+    chance = power(total, policy.margin, flips, alpha=alpha) if total else None
     return {
         "policy": policy.policy,
+        "looks": policy.looks.to_json() if policy.looks else None,
+        "min_power": policy.min_power,
+        "feasible": chance is None or policy.policy == "point" or chance >= policy.min_power,
         "margin": policy.margin,
         "alpha_accept": policy.alpha_accept,
         "alpha_per_recipe": alpha,
         "planning_flip_rate": flips,
-        "samples": total or None,
+        "samples": sum(samples.values()) or None,
         "samples_needed": ceil(needed) if isfinite(needed) else None,
-        "power_at_zero_drop": power(total, policy.margin, flips, alpha=alpha) if total else None,
+        "power_at_zero_drop": chance,
         "certifiable_margin": certifiable_margin(total, flips, alpha=alpha) if total else None,
         "tasks": tasks,
     }
@@ -157,6 +163,14 @@ def _print_deciding(console: Console, d: Mapping[str, Any]) -> None:
     if d["samples"] is None:
         console.print(Text("  give `expected_samples` to see the power of your tasks", style="dim"))
         return
+    if d["looks"]:
+        ends = d["looks"]["ends"]
+        console.print(
+            Text(
+                f"  up to {len(ends)} looks ({d['looks']['rule']}), from {ends[0]:,} to {ends[-1]:,} pairs; "
+                "it stops when it knows"
+            )
+        )
     console.print(
         Text(
             f"  you have {d['samples']:,}: chance to accept a perfect candidate {d['power_at_zero_drop']:.0%}; "
@@ -170,4 +184,16 @@ def _print_deciding(console: Console, d: Mapping[str, Any]) -> None:
             if guard is not None
             else "too few samples for a guard: advisory"
         )
-        console.print(Text(f"    {task['task']:<20} {task['samples']:>6,}  {text}"))
+        least = f"certifies {100 * task['certifiable_margin']:.1f} points"
+        console.print(Text(f"    {task['task']:<20} {task['samples']:>6,}  {least}; {text}"))
+    if not d["feasible"]:
+        console.print(Text(infeasible(d), style="yellow"), soft_wrap=True)
+
+
+def infeasible(d: Mapping[str, Any]) -> str:
+    """Why a plan is refused, in one sentence."""
+    return (
+        f"INFEASIBLE plan: {d['samples']:,} pairs would accept a perfect candidate with a chance of "
+        f"{d['power_at_zero_drop']:.0%}, and {d['min_power']:.0%} is asked for. {d['samples_needed']:,} pairs "
+        f"or a margin of {100 * d['certifiable_margin']:.1f} points would do; `--anyway` goes on as it is"
+    )

@@ -24,6 +24,7 @@ from ._validate import (
     NumericArray,
     alpha_fraction,
     count,
+    number,
     open_fraction,
     paired_count_arrays,
     signed_margin,
@@ -134,7 +135,7 @@ class BettingProcess:
         self.alpha_accept = alpha_fraction("alpha_accept", alpha_accept)
         self.alpha_regress = alpha_fraction("alpha_regress", alpha_regress)
         self.population = None if population is None else count("population", population, minimum=1)
-        self._batches: list[FloatArray] = []
+        self._batches: list[tuple[FloatArray, float]] = []
         self._accept, self._regress = np.zeros_like(_SHARES), np.zeros_like(_SHARES)
         self._n, self._sum = 0, 0.0
         self._verdict: Literal["accept", "regress"] | None = None
@@ -159,16 +160,22 @@ class BettingProcess:
         """The first boundary that was crossed at the end of an update, None if none was."""
         return self._verdict
 
-    def update(self, d: NumericArray) -> Literal["accept", "regress"] | None:
+    def update(self, d: NumericArray, power: float = 1.0) -> Literal["accept", "regress"] | None:
         """Take further differences and return the verdict; the end of each call is a look.
+
+        A payoff X raised to a power in (0, 1] has E[X^power] <= E[X]^power (Jensen), so tasks of different
+        size enter a mean over tasks with powers in proportion to weight / size: the product stays valid.
 
         Args:
             d: Baseline minus candidate, in order, shape (M,), in [-1, 1].
+            power: Power to which the payoffs of these differences are raised, in (0, 1].
 
         Raises:
             StatsError: If a difference is unusable, or there are more than the population holds.
         """
-        batch = vector("d", d)
+        batch, weight = vector("d", d), number("power", power)
+        if not 0.0 < weight <= 1.0 or (weight != 1.0 and self.population is not None):
+            raise StatsError("power", "in (0, 1], and 1 for draws without replacement", power)
         if (np.abs(batch) > 1.0).any():
             raise StatsError("d", "in [-1, 1]", d)
         if self.population is not None and self._n + batch.size > self.population:
@@ -177,8 +184,8 @@ class BettingProcess:
             )
         if self.population is None:
             values, times = np.unique(batch, return_counts=True)
-            self._accept = self._accept + _grown(values, times, self.margin)
-            self._regress = self._regress + _grown(-values, times, -self.margin)
+            self._accept = self._accept + weight * _grown(values, times, self.margin)
+            self._regress = self._regress + weight * _grown(-values, times, -self.margin)
         else:
             self._accept = self._accept + _grown_within(
                 batch, self.margin, self._n, self._sum, self.population
@@ -186,7 +193,7 @@ class BettingProcess:
             self._regress = self._regress + _grown_within(
                 -batch, -self.margin, self._n, -self._sum, self.population
             )
-        self._batches.append(batch)
+        self._batches.append((batch, weight))
         self._n, self._sum = self._n + batch.size, self._sum + float(batch.sum())
         if self._verdict is None:
             self._verdict = self._look()
@@ -217,9 +224,9 @@ class BettingProcess:
 
     def _bound(self, needed: float, sign: float) -> float:
         """Smallest hypothetical drop, seen from one side, whose evidence reaches `needed`; 1 if none."""
-        d = sign * np.concatenate(self._batches)
         population = self.population
         if population is not None:
+            d = sign * np.concatenate([batch for batch, _ in self._batches])
             if self._n == population:
                 return float(d.mean())
             return _crossing(
@@ -227,10 +234,24 @@ class BettingProcess:
                 float(d.mean()),
                 self._n,
             )
-        values, times = np.unique(d, return_counts=True)
-        return _crossing(
-            lambda drop: float(_mixture(_grown(values, times, drop))) - needed, float(d.mean()), self._n
-        )
+        parts = [
+            (*np.unique(sign * np.concatenate(batches), return_counts=True), weight)
+            for weight, batches in self._by_weight().items()
+        ]
+
+        def excess(drop: float) -> float:
+            grown = [weight * _grown(values, times, drop) for values, times, weight in parts]
+            return float(_mixture(np.sum(grown, axis=0))) - needed
+
+        total = sum(weight * float(values @ times) for values, times, weight in parts)
+        mean = total / sum(weight * float(times.sum()) for _, times, weight in parts)
+        return _crossing(excess, mean, self._n)
+
+    def _by_weight(self) -> dict[float, list[FloatArray]]:
+        grouped: dict[float, list[FloatArray]] = {}
+        for batch, weight in self._batches:
+            grouped.setdefault(weight, []).append(batch)
+        return grouped
 
 
 def _counted(b: FloatArray, c: FloatArray, same: FloatArray, margin: float) -> FloatArray:

@@ -1,10 +1,11 @@
 """Evaluate kind `command`: any harness that writes results which Assay reads.
 
-`{base_url}`, `{model}`, `{path}`, `{name}`, `{out}` and `{seed}` are filled in; there is no shell.
+`{base_url}`, `{model}`, `{path}`, `{name}`, `{out}`, `{seed}` and `{samples}` are filled in; there is no shell.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -31,7 +32,8 @@ class Options(Noun):
 
     command: tuple[str, ...] = Field(min_length=1)
     """Program and arguments. `{base_url}` (up to `/v1`), `{model}`, `{path}` (the checkpoint), `{name}`,
-    `{out}` (an empty folder) and `{seed}` are replaced."""
+    `{out}` (an empty folder), `{seed}` and `{samples}` are replaced: the last is a JSON file, task → indices of the
+    items to ask, for a study that evaluates in batches (`sequential`)."""
     results: str = "."
     """Where the results lie, relative to `{out}`; may be a glob of which one match is expected, and may
     use the same placeholders."""
@@ -118,7 +120,17 @@ class Adapter:
 
     def _values(self, target: Target, out: Path, session: Session) -> Mapping[str, str]:
         endpoint = target.endpoint
+        if target.samples is not None and not any("{samples}" in part for part in self.options.command):
+            raise ComponentFailed(
+                "the study evaluates in batches, and the command does not say which items to ask",
+                failure_class=FailureClass.USER_CONFIG_ERROR,
+                where="evaluate command",
+                next="name `{samples}` in it, or remove `sequential`",
+            )
+        listed = session.workdir / "samples.json"
+        listed.write_text(json.dumps(target.samples), encoding="utf-8")
         values = {"path": target.path, "name": target.name, "out": str(out), "seed": str(session.seed)}
+        values["samples"] = str(listed)
         if endpoint is not None:
             return values | {"base_url": endpoint.base_url, "model": endpoint.model}
         wanted = [w for w in ("{base_url}", "{model}") if any(w in part for part in self.options.command)]

@@ -247,6 +247,8 @@ class Adapter:
         yield from ("--model", kind, "--model_args", json.dumps(arguments | dict(options.model_args)))
         yield from ("--tasks", ",".join(options.tasks), "--output_path", str(out.absolute()), "--log_samples")
         yield from ("--batch_size", str(options.batch_size))
+        if target.samples is not None:
+            yield from ("--samples", json.dumps({t: list(asked) for t, asked in target.samples.items()}))
         if options.include_path is not None:
             yield from ("--include_path", str(Path(options.include_path).absolute()))
         if options.apply_chat_template:

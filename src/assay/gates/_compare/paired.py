@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from assay import stats
 from assay.core.verdict import Estimate
 from assay.core.vocabulary import FailureClass, Status
+from assay.gates._compare import looks
+from assay.gates._compare.looks import Levels
 from assay.gates._compare.pairs import Anomaly, TaskPairs
 from assay.gates._compare.policy import ComparePolicy
 
+Side: TypeAlias = Literal["worst", "best", "seen"]
 MACRO = "macro"
 EXACT_UP_TO = 5_000
 """Pairs of one task up to which the exact test is used; by design and never by what was observed."""
@@ -87,6 +90,11 @@ class Sides(NamedTuple):
     guard: float | None
     weight: float
 
+    def unit(self, which: Side) -> Unit:
+        """One of the three ways to count what is missing."""
+        chosen: Unit = getattr(self, which)
+        return chosen
+
     @property
     def baseline(self) -> float:
         """Mean goodness of the baseline over scored pairs."""
@@ -110,8 +118,7 @@ class Outcome(NamedTuple):
     """The same, should the candidate be no worse at all."""
     lean: float
     """Share of belief that the drop is below the margin; a note, never a verdict."""
-    alpha_accept: float
-    alpha_regress: float
+    levels: Levels
 
 
 def units(task: TaskPairs, policy: ComparePolicy) -> Sides:
@@ -152,6 +159,10 @@ def _guard(task: TaskPairs, policy: ComparePolicy) -> float | None:
     if policy.guard != "ladder":
         return policy.guard
     items = len({p.id for p in task.pairs})
+    if policy.looks is not None:
+        items = max(
+            items, policy.looks.sizes.get(task.task, 0)
+        )  # a rung comes from the design, not from a look
     alpha = policy.alpha_accept / policy.comparisons
     rung = stats.guard_margin(items, policy.planning_flip_rate, alpha, policy.guard_power)
     # many samples reach rungs below the margin: a task is not held to more than the mean is
@@ -185,71 +196,145 @@ def _mirrored(unit: Unit) -> Unit:
     return unit._replace(lost=unit.won, won=unit.lost, contrasts=tuple(-d for d in unit.contrasts))
 
 
-def decide(tasks: Sequence[Sides], policy: ComparePolicy) -> Outcome:
-    """Test the mean over tasks, each task's guard, and each task for a regression."""
-    alpha_accept = policy.alpha_accept / policy.comparisons
-    alpha_regress = _alpha_regress(tasks, policy)
+def decide(tasks: Sequence[Sides], policy: ComparePolicy, levels: Levels | None = None) -> Outcome:
+    """Test the mean over tasks, each task's guard, and each task for a regression.
+
+    Args:
+        tasks: what is tested.
+        policy: the contract.
+        levels: the levels of this look; None = of a comparison that looks once.
+    """
+    levels = levels or looks.fixed(policy, len(tasks))
+    ask = _Betting(tasks, policy) if levels.betting else _Testing(tasks)
     margin = 0.0 if policy.relative else policy.margin
-    worst, best = _macro_test(tasks, margin, "worst"), _macro_test(tasks, margin, "best")
-    single = [side.best.test(margin).p_regress for side in tasks]
-    adjusted = stats.holm(single)
+    worst, best = ask.macro(margin, "worst"), ask.macro(margin, "best")
+    single = [ask.task(side, "best", margin).p_regress for side in tasks]
+    adjusted = stats.holm(single) if levels.looks == 1 and not levels.betting else single
     estimates = tuple(
-        _task_estimate(side, policy, p_regress=raw, regressed=bool(holm <= alpha_regress))
-        for side, raw, holm in zip(tasks, single, adjusted, strict=True)
+        _task_estimate(side, policy, ask, levels, (raw, bool(found <= levels.regress_task)))
+        for side, raw, found in zip(tasks, single, adjusted, strict=True)
     )
     status = Status.INCONCLUSIVE
-    if best.p_regress <= alpha_regress:
+    if best.p_regress <= levels.regress:
         status = Status.FAIL
-    elif worst.p_accept <= alpha_accept:
+    elif worst.p_accept <= levels.accept:
         status = Status.PASS
-    macro = _macro_estimate(tasks, policy, worst.p_accept, best.p_regress, status)
+    macro = _macro_estimate(tasks, policy, ask, levels, (worst.p_accept, best.p_regress, status))
     return Outcome(
         macro,
         estimates,
-        _needed(tasks, policy, macro, estimates),
-        _needed(tasks, policy, macro, estimates, drop=0.0),
-        worst.p_regress,
-        alpha_accept,
-        alpha_regress,
+        _needed(tasks, policy, macro, estimates, betting=levels.betting),
+        _needed(tasks, policy, macro, estimates, drop=0.0, betting=levels.betting),
+        # the belief is that of all data seen, whatever rule decides
+        _Testing(tasks).macro(margin, "worst").p_regress,
+        levels,
     )
 
 
-def _macro(tasks: Sequence[Sides], which: str) -> stats.MacroDrop:
-    chosen: list[Unit] = [getattr(side, which) for side in tasks]
+def score(tasks: Sequence[Sides], policy: ComparePolicy) -> float:
+    """The z of the mean over tasks against the margin; positive speaks against the candidate."""
+    return _Testing(tasks).macro(0.0 if policy.relative else policy.margin, "worst").z
+
+
+class _Testing:
+    """Exact and score tests of a fixed number of pairs."""
+
+    def __init__(self, tasks: Sequence[Sides]) -> None:
+        self.tasks = tasks
+
+    def macro(self, margin: float, which: Side) -> stats.MarginTest:
+        return (
+            self.task(self.tasks[0], which, margin)
+            if len(self.tasks) == 1
+            else _macro(self.tasks, which).test(margin)
+        )
+
+    def macro_interval(self, level: float, which: Side) -> stats.Interval:
+        if len(self.tasks) == 1:
+            return self.interval(self.tasks[0], which, level)
+        return _macro(self.tasks, which).interval(level)
+
+    def task(self, side: Sides, which: Side, margin: float) -> stats.MarginTest:
+        return side.unit(which).test(margin)
+
+    def interval(self, side: Sides, which: Side, level: float) -> stats.Interval:
+        return side.unit(which).interval(level)
+
+
+class _Betting:
+    """The same questions answered by bets, valid at whatever number of pairs they are asked."""
+
+    def __init__(self, tasks: Sequence[Sides], policy: ComparePolicy) -> None:
+        self.tasks = tasks
+        sizes = policy.looks.sizes if policy.looks else {}
+        # a mean over tasks weighs an item by the task's weight over its size, by design and not by what came
+        shares = [s.weight / sizes.get(s.pairs.task, s.worst.n) for s in tasks]
+        self._powers = [share / max(shares) for share in shares]
+
+    def macro(self, margin: float, which: Side) -> stats.MarginTest:
+        return _bet(self._process(margin, which))
+
+    def macro_interval(self, level: float, which: Side) -> stats.Interval:
+        return self._process(0.0, which).interval(level)
+
+    def task(self, side: Sides, which: Side, margin: float) -> stats.MarginTest:
+        return _bet(self._single(side, which, margin))
+
+    def interval(self, side: Sides, which: Side, level: float) -> stats.Interval:
+        return self._single(side, which, 0.0).interval(level)
+
+    def _process(self, margin: float, which: Side) -> stats.BettingProcess:
+        process = stats.BettingProcess(margin)
+        for side, power in zip(self.tasks, self._powers, strict=True):
+            process.update(_within(side.unit(which).contrasts), power)
+        return process
+
+    def _single(self, side: Sides, which: Side, margin: float) -> stats.BettingProcess:
+        process = stats.BettingProcess(margin)
+        process.update(_within(side.unit(which).contrasts))
+        return process
+
+
+def _within(contrasts: Sequence[float]) -> list[float]:
+    """Differences as the bets take them: rounding may not carry one past the end of the range."""
+    return [max(-1.0, min(1.0, d)) for d in contrasts]
+
+
+def _bet(process: stats.BettingProcess) -> stats.MarginTest:
+    """Evidence as p values: 1 / e, by Markov's inequality."""
+    evidence = process.evidence
+    p_accept = math.exp(-max(0.0, evidence.log_e_accept))
+    p_regress = math.exp(-max(0.0, evidence.log_e_regress))
+    return stats.MarginTest(p_accept, p_regress, math.nan)
+
+
+def _macro(tasks: Sequence[Sides], which: Side) -> stats.MacroDrop:
+    chosen = [side.unit(which) for side in tasks]
     return stats.macro_drop([u.mean for u in chosen], [u.se for u in chosen], [s.weight for s in tasks])
 
 
-def _macro_test(tasks: Sequence[Sides], margin: float, which: str) -> stats.MarginTest:
-    if len(tasks) == 1:
-        unit: Unit = getattr(tasks[0], which)
-        return unit.test(margin)
-    return _macro(tasks, which).test(margin)
-
-
-def _macro_interval(tasks: Sequence[Sides], level: float, which: str) -> stats.Interval:
-    if len(tasks) == 1:
-        unit: Unit = getattr(tasks[0], which)
-        return unit.interval(level)
-    return _macro(tasks, which).interval(level)
-
-
 def _macro_estimate(
-    tasks: Sequence[Sides], policy: ComparePolicy, p_accept: float, p_regress: float, status: Status
+    tasks: Sequence[Sides],
+    policy: ComparePolicy,
+    ask: _Testing | _Betting,
+    levels: Levels,
+    tested: tuple[float, float, Status],
 ) -> Estimate:
     total = math.fsum(s.weight for s in tasks)
     before = math.fsum(s.weight * s.baseline for s in tasks) / total
     after = math.fsum(s.weight * s.candidate for s in tasks) / total
-    level = 1.0 - 2.0 * policy.alpha_accept / policy.comparisons
+    level = 1.0 - 2.0 * levels.accept
     margin = policy.margin * before if policy.relative else policy.margin
     shift = margin if policy.relative else 0.0  # the tested contrast is the drop minus the margin
     counted = all(s.pairs.single for s in tasks)
+    p_accept, p_regress, status = tested
     return Estimate(
         task=MACRO,
         baseline=before,
         candidate=after,
         drop=before - after,
-        lower=_macro_interval(tasks, level, "best").lower + shift,
-        upper=_macro_interval(tasks, level, "worst").upper + shift,
+        lower=ask.macro_interval(level, "best").lower + shift,
+        upper=ask.macro_interval(level, "worst").upper + shift,
         level=level,
         margin=margin,
         n=sum(s.seen.n for s in tasks),
@@ -262,21 +347,27 @@ def _macro_estimate(
     )
 
 
-def _task_estimate(side: Sides, policy: ComparePolicy, *, p_regress: float, regressed: bool) -> Estimate:
-    alpha = policy.alpha_accept / policy.comparisons
+def _task_estimate(
+    side: Sides,
+    policy: ComparePolicy,
+    ask: _Testing | _Betting,
+    levels: Levels,
+    regression: tuple[float, bool],
+) -> Estimate:
     shift = policy.margin * side.baseline if policy.relative else 0.0
-    level = 1.0 - 2.0 * alpha
+    level = 1.0 - 2.0 * levels.accept
     guard = side.guard
     # a guard is an absolute drop; under a relative margin the contrast reaches it that much earlier
-    p_accept = None if guard is None else side.worst.test(max(0.0, guard - shift)).p_accept
-    status = Status.PASS if p_accept is None or p_accept <= alpha else Status.INCONCLUSIVE
+    p_accept = None if guard is None else ask.task(side, "worst", max(0.0, guard - shift)).p_accept
+    status = Status.PASS if p_accept is None or p_accept <= levels.accept else Status.INCONCLUSIVE
+    p_regress, regressed = regression
     return Estimate(
         task=side.pairs.task,
         baseline=side.baseline,
         candidate=side.candidate,
         drop=side.baseline - side.candidate,
-        lower=side.best.interval(level).lower + shift,
-        upper=side.worst.interval(level).upper + shift,
+        lower=ask.interval(side, "best", level).lower + shift,
+        upper=ask.interval(side, "worst", level).upper + shift,
         level=level,
         margin=guard,
         n=side.seen.n,
@@ -295,6 +386,8 @@ def _needed(
     macro: Estimate,
     estimates: Sequence[Estimate],
     drop: float | None = None,
+    *,
+    betting: bool = False,
 ) -> int:
     """Pairs in all that are expected to settle what is still open; more than there are now.
 
@@ -304,18 +397,24 @@ def _needed(
         macro: estimate of the mean over tasks.
         estimates: estimate of each task.
         drop: true drop to plan for; None = the observed one.
+        betting: the tests are bets, which need more.
     """
+    price = looks.BETTING_PRICE if betting else 1.0
     n = sum(len(s.pairs.pairs) for s in tasks)
-    alphas = policy.alpha_accept / policy.comparisons, _alpha_regress(tasks, policy)
+    once = looks.fixed(policy, len(tasks))
+    alphas = once.accept, once.regress
     power = policy.min_power
     wanted = [float(n + 1)]
     if macro.status is Status.INCONCLUSIVE:
         se = tasks[0].seen.se if len(tasks) == 1 else _macro(tasks, "seen").se
-        wanted.append(_pairs(se * se * n, _distance(macro, policy, drop), alphas, power))
+        wanted.append(price * _pairs(se * se * n, _distance(macro, policy, drop), alphas, power))
     for side, estimate in zip(tasks, estimates, strict=True):
         if estimate.status is Status.INCONCLUSIVE:
             of_task = _pairs(side.seen.variance, _distance(estimate, policy, drop), alphas, power)
-            wanted.append(of_task * n / side.seen.n)
+            wanted.append(price * of_task * n / side.seen.n)
+            if betting and estimate.p_accept is not None and 0.0 < estimate.p_accept < 1.0:
+                # the capital grows by the same factor with every pair, if all goes on as it went
+                wanted.append(n * math.log(alphas[0]) / math.log(estimate.p_accept))
     return int(min(max(wanted), 2.0**53))
 
 
@@ -332,8 +431,3 @@ def _pairs(variance: float, distance: float, alphas: tuple[float, float], power:
     factor = max(1.0, variance)  # with unequal weights a pair may count for more than one
     within = min(abs(distance), 0.999)
     return factor * stats.pairs_needed(within, variance / factor, alpha=alpha, power=power)
-
-
-def _alpha_regress(tasks: Sequence[Sides], policy: ComparePolicy) -> float:
-    """Half for the mean and half for the tasks; with one task they are the same question."""
-    return policy.alpha_regress / (1 if len(tasks) == 1 else 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict, field_validator
@@ -13,6 +14,29 @@ from assay.core.vocabulary import Direction
 Number = Annotated[float, Strict()]
 """A number and nothing that Python would turn into one: `true` and `"1"` are refused."""
 Fraction = Annotated[float, Strict(), Field(gt=0, lt=1)]
+
+
+class LookPlan(Policy):
+    """At how many pairs a comparison looks, fixed before the first."""
+
+    rule: Literal["group", "anytime"]
+    """`group` spends the error rates over the planned looks (Lan & DeMets, Pocock type); `anytime` bets, may be
+    looked at whenever one likes and topped up."""
+    ends: tuple[Annotated[int, Strict(), Field(gt=0)], ...] = Field(min_length=1)
+    """Pairs over all tasks at each planned look, rising."""
+    sizes: Mapping[str, Annotated[int, Strict(), Field(gt=0)]]
+    """Task → items that it has; each look asks the same share of every task."""
+    topup_frac: Annotated[float, Strict(), Field(ge=0, le=0.5)] = 0.0
+    """Share of each error rate that `group` keeps back, to judge pairs added after its last look by betting."""
+    futile_below: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.1
+    """Chance of a verdict with the rest of the pairs below which going on is given up; never binding."""
+
+    @field_validator("ends")
+    @classmethod
+    def _rises(cls, ends: tuple[int, ...]) -> tuple[int, ...]:
+        if any(b <= a for a, b in pairwise(ends)):
+            raise ValueError(f"looks must rise, not {', '.join(map(str, ends))}")
+        return ends
 
 
 class ComparePolicy(Policy):
@@ -55,6 +79,9 @@ class ComparePolicy(Policy):
     """A task shown (99 %) to gain more is ANOMALOUS: quantization does not teach. null = no limit."""
     implausible_gain_point: Fraction | None = 0.05
     """The same for `point`, on the bare numbers; a share of the range."""
+
+    looks: LookPlan | None = None
+    """Looks before the last pair; null = one test when all pairs are in. A study makes it from `sequential`."""
 
     @field_validator("ranges")
     @classmethod

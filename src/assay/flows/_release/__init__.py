@@ -1,0 +1,1 @@
+"""What the flow of a release is made of."""
