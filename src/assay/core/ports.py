@@ -6,10 +6,10 @@ made with those options. `check` answers quickly and imports no vendor; it is wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ from assay.core.decision import Decision
 from assay.core.events import Event, EventType
 from assay.core.evidence import Evidence
 from assay.core.run import Run, Work
+
+T = TypeVar("T")
 
 
 class Component(Noun):
@@ -81,6 +83,15 @@ class Session(Protocol):
 
     def remaining_s(self) -> float | None:
         """Seconds of wall-time budget left; None without a limit."""
+        ...
+
+    def keep(self, key: str, start: Callable[[Session], AbstractContextManager[T]]) -> T:
+        """Something that later steps of the trial may use again; started if it is not there, ended with the trial.
+
+        Args:
+            key: what makes it the same thing.
+            start: makes it, with a session of its own; entered once.
+        """
         ...
 
 

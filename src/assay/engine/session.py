@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
-from assay.core.ports import Execute
+from assay.core.ports import Execute, Session
 from assay.core.run import Run, Work
 from assay.engine.observer import Observer, Progress
+
+T = TypeVar("T")
+Keep: TypeAlias = Callable[[str, Callable[[Session], AbstractContextManager[Any]]], Any]
 
 
 class RecordedExecute:
@@ -64,6 +69,7 @@ class StepSession:
         observer: Observer,
         context: Progress,
         deadline: float | None,
+        keep: Keep,
     ) -> None:
         self.workdir = workdir
         self.seed = seed
@@ -71,6 +77,7 @@ class StepSession:
         self._observer = observer
         self._context = context
         self._deadline = deadline
+        self._keep = keep
 
     def note(self, message: str, done: float | None = None) -> None:
         """Tell the person watching what goes on."""
@@ -82,3 +89,8 @@ class StepSession:
     def remaining_s(self) -> float | None:
         """Seconds of wall-time budget left; None without a limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def keep(self, key: str, start: Callable[[Session], AbstractContextManager[T]]) -> T:
+        """Something that later steps of the trial may use again; see `core.ports.Session`."""
+        kept: T = self._keep(key, start)
+        return kept

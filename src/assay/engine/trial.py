@@ -21,9 +21,9 @@ from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Status, Verb
 from assay.engine.components import Components
 from assay.engine.journal import Journal
+from assay.engine.kept import Kept
 from assay.engine.leftovers import end_leftovers
 from assay.engine.observer import Observer, Progress
-from assay.engine.servers import KeptServers
 from assay.engine.session import RecordedExecute, StepSession
 from assay.runtime.files import bytes_below, explaining, remove
 
@@ -60,7 +60,7 @@ class TrialLoop:
         self.folder = folder
         self.observer = observer
         self.deadline = deadline
-        self.servers = KeptServers()
+        self.kept = Kept()
 
     def run(self, trial: Trial) -> Decision:
         """One trial from where the ledger says it stands to its Decision.
@@ -70,7 +70,7 @@ class TrialLoop:
         """
         self._tell("trial", trial)
         try:
-            with self.servers.of_a_trial():
+            with self.kept.of_a_trial():
                 blocked = any(self._blocked(step, trial) for step in self.journal.history.steps)
             if not blocked and self._judge(self.study.final_gates, trial, FINAL) is None:
                 self._integrity(trial)
@@ -159,7 +159,7 @@ class TrialLoop:
                 return self._build(step, trial, key, session, started)
             return self._evaluate(step, trial, key, session, started)
         except BaseException:
-            self.servers.close()  # whatever it was, another attempt begins with a server of its own
+            self.kept.close()  # whatever it was, another attempt begins with all of it anew
             raise
         finally:
             execute.cancel_all()
@@ -183,6 +183,7 @@ class TrialLoop:
             observer=self.observer,
             context=context,
             deadline=self.deadline,
+            keep=lambda key, start: self.kept.keep(key, lambda: self._session(step, trial, key), start),
         )
         return session, execute
 
@@ -218,11 +219,8 @@ class TrialLoop:
         adapter = self.components.serve(serve)
         if not step.keep_serving:
             return adapter.serve(target, session)
-        return self.servers.endpoint(
-            (step.subject, digest(serve.to_json())),
-            lambda: self._session(step, trial, f"serve-{step.subject}"),
-            lambda kept: adapter.serve(target, kept),
-        )
+        key = f"serve-{step.subject}-{digest(serve.to_json())[7:15]}"
+        return nullcontext(session.keep(key, lambda own: adapter.serve(target, own)))
 
     def _extended(self, step: Step, trial: Trial, evidence: Evidence) -> Evidence:
         """The evidence of a later part of the items, with that of the earlier ones."""

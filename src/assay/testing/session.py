@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from assay.adapters.execute.local import Adapter as LocalExecute
-from assay.core.ports import Execute
+from assay.core.ports import Execute, Session
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -22,6 +27,9 @@ class RecordingSession:
     notes: list[tuple[str, float | None]] = field(default_factory=list)
     """Everything that the adapter told: message and share done."""
     opened: float = field(default_factory=time.monotonic)
+    kept: ExitStack = field(default_factory=ExitStack)
+    """Ends what adapters keep; close it at the end of the test."""
+    _things: dict[str, Any] = field(default_factory=dict)
 
     def note(self, message: str, done: float | None = None) -> None:
         """Keep what the adapter says."""
@@ -30,6 +38,13 @@ class RecordingSession:
     def remaining_s(self) -> float | None:
         """Seconds of the budget left; None without a limit."""
         return None if self.limit_s is None else self.limit_s - (time.monotonic() - self.opened)
+
+    def keep(self, key: str, start: Callable[[Session], AbstractContextManager[T]]) -> T:
+        """Something for later steps; it shares this session's folder."""
+        if key not in self._things:
+            self._things[key] = self.kept.enter_context(start(self))
+        thing: T = self._things[key]
+        return thing
 
 
 def make_session(tmp_path: Path, *, seed: int = 0, limit_s: float | None = None) -> RecordingSession:

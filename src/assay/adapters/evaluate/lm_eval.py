@@ -10,7 +10,9 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,9 +30,12 @@ from assay.readers.results import read_results
 from assay.readers.results.harness import flat
 from assay.readers.results.lm_eval import NULL_CONTENT
 from assay.readers.results.served import served
-from assay.runtime.files import digest_file, files_of
+from assay.runtime.files import digest_file, files_of, write_json
+from assay.runtime.worker import WORKERS
 
 POLL_S = 0.5
+BATCH_POLL_S = 0.1
+WORKER = WORKERS / "lm_eval_batches.py"
 LOG_BYTES = 64 * 1024
 INSTALL = 'pip install "assay[lm-eval]"'
 _NEEDS = ("lm_eval", "aiohttp", "tenacity")
@@ -193,11 +198,7 @@ class Adapter:
         out = session.workdir / "results"
         shutil.rmtree(out, ignore_errors=True)  # an earlier attempt's files must not be taken for this one's
         out.mkdir(parents=True)
-        work = self._work(target, target.endpoint, out, session)
-        session.note("lm-eval is loading its tasks")
-        run = _wait(session, work)
-        if run.exit_code != 0:
-            raise _failure(run, Path(work.log), self.options.python or sys.executable)
+        log = self._run(target, target.endpoint, out, session)
         try:
             results = read_results(
                 out, subject=target.name, harness="lm_eval", expected=self.options.expected,
@@ -207,27 +208,55 @@ class Adapter:
             raise ComponentFailed(
                 f"lm-eval ended well, but its results cannot be used: {error.what}",
                 where="lm_eval",
-                next=f"read {work.log}",
-                log_tail=run.log_tail,
+                next=f"read {log}",
+                log_tail=_tail(log).decode("utf-8", "replace")[-2000:],
             ) from error
         return served(results, target)
 
-    def _work(self, target: Target, endpoint: Endpoint, out: Path, session: Session) -> Work:
+    def _run(self, target: Target, endpoint: Endpoint, out: Path, session: Session) -> Path:
+        """Have lm-eval do it, in a process of its own or, for one batch of several, in one that stays; its log."""
+        python = self.options.python or sys.executable
+        flags = list(self._flags(target, endpoint, out))
+        environment = self._environment(endpoint)
         limits = [t for t in (self.options.timeout_s, session.remaining_s()) if t is not None]
-        return Work(
+        limit_s = max(0.1, min(limits)) if limits else None
+        session.note("lm-eval is loading its tasks")
+        if target.samples is not None:
+            key = f"lm_eval-{digest([python, environment])[7:15]}"
+            batches = session.keep(key, lambda own: self._batches(python, environment, own))
+            batches.ask(flags, limit_s, session)
+            return batches.log
+        work = Work(
             label=f"lm_eval {target.name}",
-            command=(
-                self.options.python or sys.executable,
-                "-m",
-                "lm_eval",
-                "run",
-                *self._flags(target, endpoint, out),
-            ),
-            env=self._environment(endpoint),
+            command=(python, "-m", "lm_eval", "run", *flags),
+            env=environment,
             cwd=str(self._working_folder() or session.workdir),
             log=str(session.workdir / "lm_eval.log"),
-            timeout_s=max(0.1, min(limits)) if limits else None,
+            timeout_s=limit_s,
         )
+        run = _wait(session, work)
+        if run.exit_code != 0:
+            raise _failure(run, Path(work.log), python)
+        return Path(work.log)
+
+    @contextmanager
+    def _batches(self, python: str, environment: Mapping[str, str], session: Session) -> Iterator[_Batches]:
+        """An lm-eval that waits for batches."""
+        folder = session.workdir / "batches"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        work = Work(
+            label="lm_eval in batches",
+            command=(python, str(WORKER), str(folder.absolute())),
+            env=environment,
+            cwd=str(self._working_folder() or session.workdir),
+            log=str(session.workdir / "lm_eval.log"),
+        )
+        handle = session.execute.submit(work)
+        try:
+            yield _Batches(session, handle, folder, Path(work.log), python)
+        finally:
+            session.execute.cancel(handle)
 
     def _flags(self, target: Target, endpoint: Endpoint, out: Path) -> Iterator[str]:
         options = self.options
@@ -303,6 +332,38 @@ class Adapter:
         return digest([[f.relative_to(folder.resolve()).as_posix(), digest_file(f)] for f in kept])
 
 
+class _Batches:
+    """An lm-eval process that answers one batch after another; see `workers/lm_eval_batches.py`."""
+
+    def __init__(self, session: Session, handle: str, folder: Path, log: Path, python: str) -> None:
+        self._execute = session.execute
+        self._handle = handle
+        self._folder = folder
+        self._python = python
+        self._number = 0
+        self.log = log
+
+    def ask(self, flags: list[str], limit_s: float | None, session: Session) -> None:
+        """Run one batch to its end.
+
+        Raises:
+            ComponentMissing, ComponentFailed: see `Adapter.evaluate`; the process is over then.
+        """
+        self._number += 1
+        batch = self._folder / f"batch-{self._number}.json"
+        write_json(batch, flags)
+        deadline = None if limit_s is None else time.monotonic() + limit_s
+        told = (0, 0)
+        while not batch.with_suffix(".done").exists():
+            run = self._execute.poll(self._handle, BATCH_POLL_S)
+            if run.wall_s is not None:
+                raise _failure(run, self.log, self._python)
+            if deadline is not None and time.monotonic() > deadline:
+                run = self._execute.cancel(self._handle)
+                raise _failure(run.model_copy(update={"timed_out": True}), self.log, self._python)
+            told = _tell_progress(self.log, told, session)
+
+
 def _component(state: str, detail: str = "", vendor: Mapping[str, str] | None = None) -> Component:
     return Component(verb="evaluate", kind="lm_eval", state=state, detail=detail, vendor=vendor or {})
 
@@ -338,15 +399,20 @@ def _wait(session: Session, work: Work) -> Run:
     told = (0, 0)
     try:
         while (run := session.execute.poll(handle, POLL_S)).wall_s is None:
-            now = _progress(Path(work.log))
-            if now != told and now[1]:
-                told = now
-                what = "lm-eval is scoring" if now[0] == now[1] else f"{now[0]:,} of {now[1]:,} answers"
-                session.note(what, now[0] / now[1])
+            told = _tell_progress(Path(work.log), told, session)
     except BaseException:
         session.execute.cancel(handle)
         raise
     return run
+
+
+def _tell_progress(log: Path, told: tuple[int, int], session: Session) -> tuple[int, int]:
+    """Say how many answers are in, if that is news."""
+    now = _progress(log)
+    if now != told and now[1]:
+        what = "lm-eval is scoring" if now[0] == now[1] else f"{now[0]:,} of {now[1]:,} answers"
+        session.note(what, now[0] / now[1])
+    return now
 
 
 def _progress(log: Path) -> tuple[int, int]:
