@@ -209,6 +209,48 @@ def compare(
     return _compare_results(baseline, candidate, policy or "paired", options), inputs
 
 
+@gate.command(cls=JsonCommand)
+@click.argument("experiment", metavar="EXP|DIR")
+@click.option(
+    "--root", type=click.Path(path_type=Path), help="Folder of the experiments; by default found upward."
+)
+@click.option(
+    "--advance-tier",
+    type=click.Choice(["floor", "goal", "stretch"]),
+    help="Lowest tier that may advance (floor).",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["restore", "digest", "none"]),
+    help="How the newest and best checkpoint must have been verified (digest).",
+)
+@click.option("--accept-stopped", is_flag=True, help="A training that was asked to stop counts as ended.")
+@click.option("--no-hypothesis", is_flag=True, help="No hypothesis is asked for.")
+@click.option(
+    "--iterations-left", type=int, help="Experiments that the budget still has; 0 asks for a person."
+)
+@click.option("--json", "as_json_", is_flag=True, help="Always so: stdout is one JSON verdict.")
+def training(experiment: str, root: Path | None, **options: Any) -> tuple[Verdict, dict[str, Any]]:
+    """Did this experiment train to its end, soundly and well enough? Changes nothing."""
+    from assay.cli.experiment import place_of
+    from assay.gates.training import TrainingGate, TrainingPolicy
+    from assay.readers.training import read_any
+
+    given = {
+        k: options[k] for k in ("advance_tier", "checkpoint", "iterations_left") if options[k] is not None
+    }
+    policy = TrainingPolicy.model_validate(
+        {
+            **given,
+            "accept_stopped": options["accept_stopped"],
+            "require_hypothesis": not options["no_hypothesis"],
+        }
+    )
+    folder = place_of(experiment, root)
+    verdict = TrainingGate(policy).judge({"experiment": read_any(folder, digests=True)})
+    return verdict, {"inputs": {"experiment": str(folder)}}
+
+
 def _compare_scores(baseline: Path, candidate: Path, options: Mapping[str, Any]) -> Verdict:
     from assay.gates.compare import ComparePolicy, judge_scores
 

@@ -1,0 +1,200 @@
+"""The folder of one experiment → evidence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from assay.core.canon import PREFIX
+from assay.core.errors import UnreadableInput
+from assay.core.evidence import Artifact
+from assay.core.experiment import LIVE, Alert, Experiment, Problem
+from assay.core.experiment_state import EVENTS_FILE, Fold, fold, text_of
+from assay.core.vocabulary import Provenance
+from assay.readers.training import markdown
+from assay.readers.training.alerts import ALERTS_FILE, read_alerts
+from assay.readers.training.checkpoints import checked, pointers
+from assay.readers.training.event_log import EventLog, read_events
+from assay.readers.training.lines import read_bytes, regular
+from assay.readers.training.outside import Machine
+from assay.readers.training.rows import METRICS_FILE, summarize
+from assay.readers.training.status import STATUS_FILE, parse_status
+
+HYPOTHESIS_FILE, RESULT_FILE = "hypothesis.md", "result.md"
+DIAGNOSIS_FILE, NEXT_FILE, CONFIG_FILE = "diagnosis.md", "next.md", "config.yaml"
+RECORD = (EVENTS_FILE, METRICS_FILE, ALERTS_FILE, STATUS_FILE, HYPOTHESIS_FILE, CONFIG_FILE, RESULT_FILE)
+"""Files that a verdict rests on."""
+
+
+def read_state(folder: Path, machine: Machine | None = None, *, texts: bool = True) -> Experiment:
+    """What the events and the short texts say, without rows, alerts or checkpoint files: quick, for lists.
+
+    Args:
+        folder: the experiment's own.
+        machine: who asks whether processes live; this machine by default.
+        texts: read the Markdown files too.
+
+    Raises:
+        UnreadableInput: if it is no folder of an experiment, or the operating system refuses.
+    """
+    return _Reading(folder, machine, texts=texts).evidence()
+
+
+def read_experiment(folder: Path, *, digests: bool = False, machine: Machine | None = None) -> Experiment:
+    """Everything that a folder of 0011 holds.
+
+    Args:
+        folder: the experiment's own.
+        digests: hash the files that a verdict rests on and those of every checkpoint.
+        machine: who asks whether processes live; this machine by default.
+
+    Raises:
+        UnreadableInput: if it is no folder of an experiment, or the operating system refuses.
+    """
+    reading = _Reading(folder, machine)
+    reading.read_rest(digests=digests)
+    return reading.evidence()
+
+
+def is_experiment(folder: Path) -> bool:
+    """Whether a folder has the record of 0011."""
+    return regular(folder / EVENTS_FILE)
+
+
+class _Reading:
+    def __init__(self, folder: Path, machine: Machine | None, *, texts: bool = True) -> None:
+        if not folder.is_dir():
+            raise UnreadableInput("no such folder", where=str(folder), next="`assay experiment list`")
+        self.folder = folder
+        self.problems: list[Problem] = []
+        self.log: EventLog = read_events(folder / EVENTS_FILE)
+        self.problems += self.log.problems
+        state: Fold = fold(self.log.events)
+        state.conclude_lost((machine or Machine.here()).gone(state.attempts.values()))
+        self.state = state
+        self.fields: dict[str, Any] = {}
+        self._chain()
+        if texts:
+            self._texts()
+
+    def _chain(self) -> None:
+        self.problems += self.state.problems
+        intact = self.log.intact and bool(self.log.events)
+        if self.log.torn and self.state.state not in LIVE:
+            intact = False
+            self._problem(EVENTS_FILE, "half-written line, and nobody writes", line=self.log.torn)
+        if not regular(self.folder / EVENTS_FILE):
+            self._problem(EVENTS_FILE, "is missing")
+        elif self.state.created is None:
+            self._problem(EVENTS_FILE, "no 'created' event", line=1)
+        self.fields |= {"chain_intact": intact, "head": self.log.head if self.log.events else ""}
+
+    def _texts(self) -> None:
+        hypothesis, result = self._bytes(HYPOTHESIS_FILE), self._bytes(RESULT_FILE)
+        if hypothesis is not None:
+            self.fields["hypothesis"] = markdown.parse_hypothesis(hypothesis)
+        if result is not None:
+            self.fields["result"] = markdown.parse_result(result)
+            for text in self.fields["result"].problems:
+                self._problem(RESULT_FILE, text)
+        diagnosis, ideas = self._bytes(DIAGNOSIS_FILE), self._bytes(NEXT_FILE)
+        self.fields["diagnosis"] = text_of(markdown.text(diagnosis)) if diagnosis is not None else ""
+        self.fields["next_ideas"] = markdown.parse_next(ideas) if ideas is not None else ()
+
+    def read_rest(self, *, digests: bool) -> None:
+        """Rows, alerts, snapshot, configuration and checkpoint files."""
+        self._config()
+        self._status()
+        rows, count, problems = summarize(self.folder, self.state.plan)
+        self.problems += problems
+        if count.torn and self.state.state not in LIVE:
+            self._problem(METRICS_FILE, "half-written line", line=count.torn, grave=False)
+        if not regular(self.folder / METRICS_FILE):
+            self._problem(METRICS_FILE, "is missing")
+        alerts, wrong = read_alerts(self.folder / ALERTS_FILE)
+        self.problems += wrong
+        self.fields |= {
+            "rows": rows,
+            "alerts": alerts,
+            "checkpoints": checked(self.folder, list(self.state.checkpoints.values()), digests=digests),
+            "facts": self._facts(alerts),
+        }
+        if digests:
+            self.fields["artifacts"] = tuple(
+                _artifact(self.folder / name) for name in RECORD if regular(self.folder / name)
+            )
+
+    def _facts(self, alerts: tuple[Alert, ...]) -> Mapping[str, Any]:
+        return {
+            "pointers": pointers(self.folder),
+            "watched": bool(alerts) or regular(self.folder / ALERTS_FILE),
+        }
+
+    def _config(self) -> None:
+        data = self._bytes(CONFIG_FILE)
+        if data is None:
+            return
+        config, wrong = markdown.parse_config(data)
+        if wrong:
+            self._problem(CONFIG_FILE, wrong, grave=False)
+        self.fields |= {"config": config, "config_digest": hashlib.sha256(data).hexdigest()}
+
+    def _status(self) -> None:
+        data = self._bytes(STATUS_FILE)
+        if data is None:
+            return
+        self.fields["status"] = parse_status(data)
+        if self.fields["status"] is None:
+            self._problem(STATUS_FILE, "no JSON object with is_training")
+
+    def evidence(self) -> Experiment:
+        """All of it as one noun."""
+        state, created = self.state, self.state.created
+        about = created.fields if created is not None else {}
+        imported = about.get("provenance") == Provenance.SELF_REPORTED.value
+        name = text_of(about.get("experiment")) or self.folder.name
+        frozen = text_of(about.get("config_digest")).removeprefix(PREFIX)
+        known: dict[str, Any] = {
+            "subject": text_of(name),
+            "provenance": Provenance.SELF_REPORTED if imported else Provenance.MEASURED,
+            "imported": imported,
+            "id": text_of(name),
+            "name": text_of(about.get("name")),
+            "parent": text_of(about.get("parent")),
+            "phase": text_of(about.get("phase")),
+            "created": created.time if created is not None else "",
+            "state": state.state,
+            "ended_by": state.ended_by,
+            "plan": state.plan,
+            "attempts": tuple(state.attempts.values()),
+            "evaluations": tuple(state.evaluations),
+            "checkpoints": tuple(state.checkpoints.values()),
+            "recorded_result": state.result,
+            "notes": tuple(state.notes),
+            "unmet": state.unmet,
+            "frozen_digest": frozen,
+            "events": self.log.events,
+            "problems": tuple(self.problems),
+        }
+        return Experiment(**{**known, **self.fields})
+
+    def _bytes(self, name: str) -> bytes | None:
+        try:
+            return read_bytes(self.folder / name)
+        except UnreadableInput as error:
+            self._problem(name, error.what)
+            return b""
+
+    def _problem(self, file: str, text: str, *, line: int = 0, grave: bool = True) -> None:
+        self.problems.append(Problem(file=file, line=line, text=text, grave=grave))
+
+
+def _artifact(path: Path) -> Artifact:
+    try:
+        with path.open("rb") as file:
+            digest = PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+            return Artifact(path=path.name, digest=digest, size_bytes=file.tell())
+    except OSError as error:
+        raise UnreadableInput(f"cannot read: {error.strerror or error}", where=str(path)) from error
