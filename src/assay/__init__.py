@@ -26,6 +26,7 @@ _HOME = {
     "Study": "assay.core.study",
     "Trial": "assay.core.trial",
     "Verdict": "assay.core.verdict",
+    "experiment": "assay.track",
     "fold": "assay.core.decision",
 }
 
@@ -46,6 +47,7 @@ __all__ = [
     "Study",
     "Trial",
     "Verdict",
+    "experiment",
     "fold",
 ]
 

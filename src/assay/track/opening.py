@@ -1,0 +1,173 @@
+"""How a script gets its run: a new experiment, the one that `assay train` opened, or one to go on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from assay.track import _switch, experiments, files, system, values
+from assay.track.tracker import Run, Stop
+
+FOLDER = "ASSAY_EXPERIMENT_DIR"
+ATTEMPT = "ASSAY_ATTEMPT"
+STOPS = ("flag", "raise", "off")
+
+_joined: set[str] = set()
+
+
+def experiment(  # noqa: PLR0913 - the public door: every argument may be left out
+    name: str | None = None,
+    *,
+    config: Any = None,
+    hypothesis: str | Path | None = None,
+    parent: str | None = None,
+    primary_metric: str | None = None,
+    direction: str | Mapping[str, str] | None = None,
+    thresholds: Mapping[str, float | str] | None = None,
+    total_steps: int | None = None,
+    total_epochs: int | None = None,
+    seed: int | None = None,
+    root: str | Path | None = None,
+    stop: Stop = "flag",
+    watch: Any = None,
+    resume: str | bool | None = None,
+    phase: str = "train",
+) -> Run:
+    """Open an experiment, or join the one that `assay train` opened (`ASSAY_EXPERIMENT_DIR`).
+
+    Args:
+        name: for people.
+        config: architecture, hyperparameters, hash of the split; frozen in config.yaml.
+        hypothesis: what is expected and why: text, or the path of a file.
+        parent: an id; `auto` (as None: the best complete experiment, else the last), `best`, `last`, `none`.
+        primary_metric: the one metric that the experiment is judged by.
+        direction: `min` or `max`; or metric → direction. Without it the metric's name decides.
+        thresholds: of `floor`, `goal`, `stretch`: numbers, or text such as `> 0.9`.
+        total_steps: planned.
+        total_epochs: planned.
+        seed: recorded; no generator is touched.
+        root: folder of the experiments; `.assay/experiments` if absent.
+        stop: after a request to stop: set `should_stop`, raise `StopTraining`, or ignore it.
+        watch: a model, or a pair of model and optimizer; as `Run.watch`.
+        resume: id of an experiment to go on with; True: the newest of this name that has not ended, else a new one.
+        phase: of the project.
+
+    Returns:
+        The run; one that does nothing where tracking is off.
+
+    Raises:
+        ValueError: if an argument cannot be understood; nothing is written then.
+        OSError: if the folder is not writable; `ASSAY_TRACK=off` trains without a record.
+    """
+    if stop not in STOPS:
+        raise ValueError(f"stop is one of {', '.join(STOPS)}, not {stop!r}")
+    plan = experiments.make_plan(
+        primary_metric=primary_metric,
+        direction=direction,
+        thresholds=thresholds,
+        total_steps=total_steps,
+        total_epochs=total_epochs,
+        seed=seed,
+    )
+    joined = os.environ.get(FOLDER, "")
+    why = _switch.why_off()
+    if why:
+        return Run(Path(joined) if joined else None, name=name or "", plan=plan, stop=stop, off=why)
+    if joined and root is None and joined not in _joined:
+        _joined.add(joined)
+        run = _join(Path(joined), plan, name or "", stop)
+    else:
+        place = experiments.experiments_root(root)
+        folder = _to_resume(place, resume, name) if resume else None
+        again = folder is not None
+        if folder is None:
+            folder = experiments.create(
+                place,
+                name=name or "",
+                parent=parent,
+                phase=phase,
+                plan=plan,
+                config=config,
+                hypothesis=hypothesis,
+            )
+        run = _attempt(folder, plan, name or "", stop, adopt=again)
+    _complete(run, config, hypothesis)
+    if watch is not None:
+        run.watch(*(watch if isinstance(watch, tuple) else (watch,)))
+    return run
+
+
+def _attempt(folder: Path, plan: Mapping[str, Any], name: str, stop: Stop, *, adopt: bool) -> Run:
+    """A new attempt of this process."""
+    started = experiments.start_attempt(folder, command=system.command_line())
+    run = Run(folder, attempt=started["attempt"], name=name, plan=_plan_of(folder, plan), stop=stop)
+    run.open(adopt=adopt, own_attempt=started)
+    return run
+
+
+def _join(folder: Path, plan: Mapping[str, Any], name: str, stop: Stop) -> Run:
+    """The run of the attempt that `assay train` started; an attempt of our own where it named none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    events = files.read_events(folder)
+    created = next((e for e in events if e["event"] == "created"), None)
+    if created is None:
+        said = {"experiment": folder.name, "name": values.text(name), "parent": None, "phase": "train"}
+        digest = experiments.digest_of(folder / "config.yaml")
+        created = files.append_event(
+            folder, "created", None, {**said, "plan": dict(plan), "config_digest": digest}
+        )
+    name = name or str(created.get("name") or "")
+    told = os.environ.get(ATTEMPT, "").strip()
+    if not (told.isdigit() and int(told) > 0):
+        return _attempt(folder, plan, name, stop, adopt=True)
+    run = Run(folder, attempt=int(told), name=name, plan=_plan_of(folder, plan), stop=stop)
+    run.open(adopt=True)
+    held = created.get("plan")
+    added = {key: value for key, value in plan.items() if key not in (held if isinstance(held, dict) else {})}
+    if added:
+        run.event("planned", plan=added)
+    return run
+
+
+def _complete(run: Run, config: Any, hypothesis: str | Path | None) -> None:
+    """Add what the script knows and the folder does not."""
+    if run.disabled:
+        return
+    text = experiments.hypothesis_text(hypothesis)
+    if text and not (run.folder / "hypothesis.md").exists():
+        experiments.write_hypothesis(run.folder, text)
+    if config is not None:
+        run.configure(config)
+
+
+def _plan_of(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded plan; what was recorded first counts, the script adds what it does not say."""
+    recorded: dict[str, Any] = {}
+    for event in files.read_events(folder):
+        if event["event"] in ("created", "planned") and isinstance(event.get("plan"), dict):
+            recorded = {**event["plan"], **recorded}
+    return {**given, **recorded}
+
+
+def _to_resume(root: Path, resume: str | bool, name: str | None) -> Path | None:
+    """The folder to go on in; None if `resume=True` finds none.
+
+    Raises:
+        ValueError: if an id is named that does not exist.
+    """
+    if isinstance(resume, str):
+        folder = root / resume
+        if not (folder / "events.jsonl").is_file():
+            known = ", ".join(experiments.ids(root)) or "none"
+            raise ValueError(f"no experiment {resume!r} in {root} (known: {known})")
+        return folder
+    for ident in reversed(experiments.ids(root)):
+        events = files.read_events(root / ident)
+        created = next((e for e in events if e["event"] == "created"), None)
+        if created is None or any(e["event"] in experiments.FINAL for e in events):
+            continue
+        if name is None or created.get("name") == name:
+            return root / ident
+    return None
