@@ -7,9 +7,14 @@ from typing import Any
 
 from assay.core.checkpoint import Checkpoint
 from assay.core.evidence import Evidence
+from assay.core.experiment import Experiment
 from assay.core.results import Results
 
-_KINDS: Mapping[str, type[Evidence]] = {"checkpoint": Checkpoint, "results": Results}
+_KINDS: Mapping[str, type[Evidence]] = {
+    "checkpoint": Checkpoint,
+    "experiment": Experiment,
+    "results": Results,
+}
 
 
 def evidence_from_json(value: Mapping[str, Any]) -> Evidence:
