@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 POLL_S = 0.05
 
@@ -25,6 +26,7 @@ def main(folder: Path) -> None:
     from lm_eval.utils import setup_logging  # noqa: PLC0415
 
     setup_logging()
+    _index_tasks_once()
     number = 1
     while os.getppid() == asked_by:
         batch = folder / f"batch-{number}.json"
@@ -37,6 +39,22 @@ def main(folder: Path) -> None:
         sys.stdout.flush()
         batch.with_suffix(".done").touch()
         number += 1
+
+
+def _index_tasks_once() -> None:
+    """Reading the thousands of task files that come with lm-eval takes 5 s, and they do not change meanwhile."""
+    from lm_eval import tasks  # noqa: PLC0415
+
+    make = tasks.TaskManager
+    known: dict[str, Any] = {}
+
+    def remembered(*args: Any, **options: Any) -> Any:
+        key = repr((args, sorted(options.items())))
+        if key not in known:
+            known[key] = make(*args, **options)
+        return known[key]
+
+    tasks.TaskManager = remembered
 
 
 if __name__ == "__main__":
