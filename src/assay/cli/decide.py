@@ -191,7 +191,7 @@ def _check_table(path: Path, harness: str | None) -> None:
         raise UnreadableInput(
             "its first line does not name a column of ids and one of scores",
             where=str(path),
-            allowed=f"names between commas, such as {ids} and {scores}",
+            allowed=f"names between commas, semicolons or tabs, such as {ids} and {scores}",
         )
 
 
@@ -210,12 +210,11 @@ def _named_alike(sides: dict[str, Results], paths: Mapping[str, Path]) -> dict[s
 def _names_tasks(path: Path) -> bool:
     """Whether the first row or the header of a table has a column `task`."""
     from assay.readers.results.harness import Source, parse_line
+    from assay.readers.results.table import CSV, header
 
     first = Source(path).head.split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf")
-    if path.suffix == ".csv":
-        return "task" in {
-            name.strip().strip('"').lower() for name in first.decode("utf-8", "replace").split(",")
-        }
+    if path.suffix in CSV:
+        return "task" in header(first)
     row = parse_line(first)
     return isinstance(row, Mapping) and bool(row.get("task"))
 

@@ -27,26 +27,34 @@ SCHEMA = "inspect/1"
 @click.option(
     "--recipe", help="What it was meant to be: nvfp4, fp8, W4A16, Q4_K_M, ... or `from-declaration`."
 )
+@click.option(
+    "--recipe-table", type=click.Path(path_type=Path), help="YAML with recipes of your own beside Assay's."
+)
 @click.option("--json", "as_json", is_flag=True, help="Every module with its precision, for scripts.")
-def inspect(path: Path, source: Path | None, recipe: str | None, as_json: bool) -> int:
+def inspect(
+    path: Path, source: Path | None, recipe: str | None, recipe_table: Path | None, as_json: bool
+) -> int:
     """Show what a checkpoint really is: the precision of every module, by its bytes and not by its declaration.
 
     Reads headers, and of the weights only the scales. Exit 0 nothing is wrong, 1 something is, 2 it cannot be read.
     """
     gc.disable()
     try:
-        return _inspect(path, source, recipe, as_json=as_json)
+        return _inspect(path, source, recipe, recipe_table, as_json=as_json)
     finally:
         gc.freeze()  # hundreds of thousands of modules: the interpreter would walk them all once more before it ends
         gc.enable()
 
 
-def _inspect(path: Path, source: Path | None, recipe: str | None, *, as_json: bool) -> int:
+def _inspect(
+    path: Path, source: Path | None, recipe: str | None, table: Path | None, *, as_json: bool
+) -> int:
     from assay.readers.checkpoint import read_checkpoint
 
+    recipes = recipes_of(table)
     found = read_checkpoint(path, source=source, digest_limit_bytes=0)
-    verdict = _compare(found, source, recipe) if source is not None else None
-    reasons = verdict.reasons if verdict is not None else _alone(found, recipe)
+    verdict = _compare(found, source, recipe, recipes) if source is not None else None
+    reasons = verdict.reasons if verdict is not None else _alone(found, recipe, recipes)
     wrong = (verdict is not None and not verdict.passed) or any(not r.ok for r in reasons)
     if as_json:
         click.echo(json.dumps(_document(path, found, reasons, verdict), separators=(",", ":")))
@@ -55,21 +63,42 @@ def _inspect(path: Path, source: Path | None, recipe: str | None, *, as_json: bo
     return 1 if wrong else 0
 
 
-def _compare(found: Checkpoint, source: Path, recipe: str | None) -> Verdict:
+def recipes_of(table: Path | None) -> dict[str, dict[str, Any]]:
+    """The user's recipes, each of which must be understood before anything is read."""
+    if table is None:
+        return {}
+    from assay.core.errors import UsageError
+    from assay.gates.checkpoint import resolve
+    from assay.readers.checkpoint.recipes import read_recipes
+
+    recipes = read_recipes(table)
+    for name, promise in recipes.items():
+        try:
+            resolve(promise)
+        except ValueError as error:
+            raise UsageError(f"recipe {name!r}: {error}", where=str(table)) from error
+    return recipes
+
+
+def _compare(
+    found: Checkpoint, source: Path, recipe: str | None, recipes: Mapping[str, Mapping[str, Any]]
+) -> Verdict:
     from assay.gates.checkpoint import CheckpointGate, CheckpointPolicy
     from assay.readers.checkpoint import read_checkpoint
 
     base = read_checkpoint(source, "source", digest_limit_bytes=0, values=False)
-    gate = CheckpointGate(CheckpointPolicy(recipe=recipe))
+    gate = CheckpointGate(CheckpointPolicy(recipe=recipe, recipes=recipes))
     return gate.judge({"source.checkpoint": base, "candidate.checkpoint": found})
 
 
-def _alone(found: Checkpoint, recipe: str | None) -> tuple[Reason, ...]:
+def _alone(
+    found: Checkpoint, recipe: str | None, recipes: Mapping[str, Mapping[str, Any]]
+) -> tuple[Reason, ...]:
     from assay.core.errors import UsageError
     from assay.gates.checkpoint import intrinsic
 
     try:
-        return tuple(f.reason for f in intrinsic(found, recipe))
+        return tuple(f.reason for f in intrinsic(found, recipe, recipes))
     except ValueError as error:
         raise UsageError(str(error), where="--recipe") from error
 
@@ -139,11 +168,12 @@ def _show(path: Path, found: Checkpoint, reasons: Sequence[Reason], verdict: Ver
 
 def _headline(found: Checkpoint) -> str:
     made = f" by {found.producer}" if found.producer else ""
-    method = f"{found.quant_method}{made}" if found.quant_method else "no quantization declared"
+    method = f", {found.quant_method}{made}" if found.quant_method else ", no quantization declared"
+    method = "" if found.quant_method == found.format else method
     bits = f", {8 * found.weight_bytes / found.parameters:.2f} bits a weight" if found.parameters else ""
     facts: Mapping[str, Any] = found.facts
     return (
-        f"{found.format}, {method}; {_size(found.weight_bytes)}{bits}; {found.parameters:,} weights in "
+        f"{found.format}{method}; {_size(found.weight_bytes)}{bits}; {found.parameters:,} weights in "
         f"{facts.get('tensors', 0):,} tensors of {len(found.modules):,} modules"
     )
 

@@ -177,7 +177,7 @@ def _check_intents(spec: ReleaseSpec) -> None:
     for i, recipe in enumerate(spec.recipes):
         promised = registry.adapter(Verb.BUILD, recipe.build).intent()
         try:
-            resolve({**promised, **recipe.intent})
+            resolve({**promised, **recipe.intent}, spec.checkpoint.recipes)
         except ValueError as error:
             raise SpecError(str(error), where=f"recipes.{i}.build") from error
 

@@ -1,16 +1,13 @@
-"""`assay ls`, `show`, `watch` and `report`. Only what a command uses is imported, so that `ls` starts at once."""
+"""`assay ls`, `show` and `report`. Only what a command uses is imported, so that `ls` starts at once."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-
-WATCH_EVERY_S = 0.5
 
 
 @click.command()
@@ -60,41 +57,19 @@ def show(name: str, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("name", metavar="[STUDY]", required=False)
-def watch(name: str | None) -> int:
-    """Follow a study that runs in another process, until it ends."""
-    from assay.core.errors import UsageError
-    from assay.ledger.home import Home, find_home
-
-    home = Home(find_home(), create=False)
-    rows = list(home.ledger.rows())
-    if not rows:
-        raise UsageError("the ledger is empty", where=str(home.folder), next="`assay run SPEC`")
-    known = {row["study"] for row in rows}
-    study = name or rows[-1]["study"]
-    if study not in known:
-        raise UsageError(f"no study {study!r}", allowed=", ".join(sorted(known)), next="`assay ls`")
-    seen, ended = 0, False
-    while not ended:
-        for row in rows:
-            seen = row["seq"]
-            if row["study"] == study:
-                _echo_event(row)
-                ended = row["type"] in {"study.closed", "study.interrupted"}
-        if not ended:
-            time.sleep(WATCH_EVERY_S)
-            rows = list(home.ledger.rows(after=seen))
-    return 0
-
-
-@click.command()
-@click.argument("study")
+@click.argument("study", metavar="STUDY|EXPERIMENT")
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="Write a zip that `assay verify` accepts anywhere."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where the HTML file goes.")
 def report(study: str, bundle: Path | None, out: Path | None) -> int:
-    """Write the HTML report of a study, or a bundle with all its evidence."""
+    """Write the HTML report of a study or a training experiment, or a bundle with a study's evidence."""
+    from assay.cli import experiment_report
+
+    folder = experiment_report.find(study) if bundle is None else None
+    if folder is not None:
+        click.echo(str(experiment_report.write(folder, out)))
+        return 0
     from assay.ledger.bundle import write_bundle
     from assay.ledger.home import Home, find_home
     from assay.report.html import render, write_report

@@ -1,20 +1,19 @@
 """The precision of every weight as a picture for terminals: layers across, modules down, one sign for each precision.
 
-The HTML report draws the same facts in `_view/precision.py`.
+The HTML report draws the same in `_view/precision.py`; `_view/stacks.py` says where each module stands in both.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from rich.text import Text
 
-from assay.core.checkpoint import Checkpoint, Module, ModuleKind
+from assay.core.checkpoint import Checkpoint, Module
+from assay.report._view.stacks import MIXED, WRONG, place, rank
 
 _COLOURS: Mapping[int, str] = {
     1: "bright_magenta", 2: "magenta", 3: "red", 4: "green", 5: "cyan", 6: "blue", 8: "yellow", 16: "white",
@@ -22,12 +21,6 @@ _COLOURS: Mapping[int, str] = {
 }  # fmt: skip
 """Bits → terminal colour."""
 _PLAIN = {"BF16": ".", "F16": ",", "F32": ":", "F64": ";"}
-MIXED, WRONG = "+", "!"
-_ORDER = (
-    "qkv", "q_proj", "q_a", "q_b", "k_proj", "v_proj", "kv_a", "kv_b", "o_proj", "gate_up", "gate_proj", "up_proj",
-    "down_proj",
-)  # fmt: skip
-_NUMBER = re.compile(r"(?:^|\.)(\d{1,6})(?:\.|$)", re.ASCII)
 _MAX_ROWS = 48
 _MAX_SINGLES = 16
 _MAX_LAYERS = 160
@@ -66,7 +59,7 @@ def picture(checkpoint: Checkpoint) -> Picture:
     cells: dict[str, dict[str, dict[int, list[Module]]]] = {}
     singles: list[Module] = []
     for module in checkpoint.modules:
-        stack, layer, kind = _place(module.name)
+        stack, layer, kind = place(module.name)
         if layer is None:
             singles.append(module)
         else:
@@ -78,7 +71,7 @@ def picture(checkpoint: Checkpoint) -> Picture:
             tuple(sorted({layer for row in kinds.values() for layer in row})),
             tuple(
                 Row(kind, {layer: tuple(held) for layer, held in kinds[kind].items()})
-                for kind in sorted(kinds, key=lambda k: _rank(k, kinds[k]))
+                for kind in sorted(kinds, key=lambda k: rank(k, next(iter(kinds[k].values()))[0]))
             ),
         )
         for name, kinds in cells.items()
@@ -147,7 +140,7 @@ def _legend(checkpoint: Checkpoint, drawn: Picture) -> Iterator[Text]:
 
 def _stack(stack: Stack, signs_: Mapping[str, str], width: int) -> Iterator[Text]:
     shown = stack.rows[:_MAX_ROWS]
-    name = min(44, max([len(_short(r.name)) for r in shown], default=0))
+    name = min(44, max([len(_short(stack.name)) - 2, *(len(_short(r.name)) for r in shown)], default=0))
     layers = stack.layers[:_MAX_LAYERS]
     step = max(10, width - name - 4)
     for start in range(0, len(layers), step):
@@ -185,27 +178,6 @@ def _ruler(layers: Sequence[int]) -> str:
         if layer % 10 == 0 or i == 0:
             marks[i : i + len(str(layer))] = str(layer)
     return "".join(marks[: len(layers) + 6]).rstrip()
-
-
-def _place(name: str) -> tuple[str, int | None, str]:
-    """`model.layers.3.mlp.experts.7.up_proj` → stack, layer, kind of module (later numbers are any)."""
-    found = _NUMBER.search(name)
-    if found is None:
-        return "", None, name
-    return name[: found.start()], int(found[1]), _kind(name[found.end() :])
-
-
-@lru_cache(maxsize=8192)
-def _kind(rest: str) -> str:
-    return ".".join("*" if p.isdecimal() else p for p in rest.split(".")) or "weight"
-
-
-def _rank(kind: str, cells: Mapping[int, Sequence[Module]]) -> tuple[int, int, int, str]:
-    """Linears first and in the order of the forward pass, norms last."""
-    module = next(iter(cells.values()))[0]
-    order = (ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.EMBEDDING, ModuleKind.OTHER, ModuleKind.NORM)
-    place = next((i for i, word in enumerate(_ORDER) if word in kind), len(_ORDER))
-    return order.index(module.kind), 0 if "attn" in kind or "attention" in kind else 1, place, kind
 
 
 def _style(module: Module) -> str:

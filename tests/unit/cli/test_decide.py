@@ -240,7 +240,7 @@ def test_a_protocol_difference_can_be_declared(assay: Call) -> None:
         (("--baseline", "none.csv", "--candidate", "cand.csv"), ("none.csv", "no such file")),
         (("--baseline", "base.csv", "--candidate", "./base.csv"), ("one and the same path",)),
         (("--baseline", "empty.csv", "--candidate", "cand.csv"), ("empty.csv",)),
-        (("--baseline", "semi.csv", "--candidate", "cand.csv"), ("semi.csv", "column of ids", "score")),
+        (("--baseline", "odd.csv", "--candidate", "cand.csv"), ("odd.csv", "column of ids", "score")),
         ((*BOTH, "--margin", "0"), ("--margin",)),
         ((*BOTH, "--margin", "nan"), ("--margin",)),
         ((*BOTH, "--alpha", "1"), ("--alpha",)),
@@ -252,7 +252,7 @@ def test_wrong_usage_is_one_line(assay: Call, arguments: tuple[str, ...], fragme
     """Whatever cannot be used is told in one line on stderr, with exit code 2."""
     sides(1, 1, 40)
     Path("empty.csv").write_text("")
-    Path("semi.csv").write_text("id;score\n1;1\n")
+    Path("odd.csv").write_text("id|score\n1|1\n")
     assay("decide", *arguments).refused(2, *fragments)
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from assay.cli.inspect import inspect
 from assay.core.errors import UnreadableInput, UsageError
 from assay.readers.checkpoint import read_checkpoint
+from assay.report._view.precision import precision, styles_of
 from assay.report.grid import picture, render, signs
 
 CORPUS = Path(__file__).parents[2] / "known_good" / "checkpoints"
@@ -94,3 +95,62 @@ def test_names_from_files_cannot_write_to_the_terminal(tmp_path: Path) -> None:
     found = read_checkpoint(model.write(tmp_path / "evil"))
     assert all(line.plain.isprintable() for line in render(found))
     assert picture(found).stacks
+
+
+def test_recipes_of_the_user_come_from_a_file(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """A table beside Assay's own: its recipes aim, leave alone and name themselves."""
+    table = tmp_path / "recipes.yaml"
+    table.write_text(
+        "schema: recipes/1\nrecipes:\n"
+        "  mine: {recipe: nvfp4, optional: []}\n"
+        "  experts: {schemes: [NVFP4], targets: ['*.experts.*']}\n"
+    )
+    more = (str(pair[1]), "--source", str(pair[0]), "--recipe-table", str(table), "--recipe")
+    good, bad = run(*more, "mine"), run(*more, "experts")
+    assert (good.return_value, "PASS: mine" in good.output) == (0, True)
+    assert bad.return_value == 1
+    assert "8 modules that the recipe leaves alone are NVFP4, quantized unasked" in bad.output
+    assert run(str(pair[1]), "--recipe-table", str(table), "--recipe", "mine").return_value == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("schema: recipes/2\nrecipes: {}\n", "no recipe table"),
+        ("recipes: [", "no recipe table"),
+        ("schema: recipes/1\nrecipes: {a: 4}\n", "recipe 'a' is no object"),
+        ("schema: recipes/1\nrecipes: {a: {scheme: fp8, target: x}}\n", "unknown keys"),
+        ("schema: recipes/1\nrecipes: {a: {schemes: [FP9]}}\n", "no precision is called 'FP9'"),
+        ("schema: recipes/1\nrecipes: {a: {recipe: fp8, targets: 3}}\n", "intent.targets"),
+    ],
+)
+def test_a_wrong_recipe_table_is_refused_before_anything_is_read(
+    pair: tuple[Path, Path], tmp_path: Path, text: str, words: str
+) -> None:
+    """The error names the file and the key."""
+    table = tmp_path / "recipes.yaml"
+    table.write_text(text)
+    with pytest.raises(UsageError, match=words) as error:
+        run(str(pair[1]), "--recipe-table", str(table), "--recipe", "a")
+    assert str(table) in str(error.value)
+
+
+def test_the_report_draws_the_same_picture(pair: tuple[Path, Path]) -> None:
+    """Stacks, rows, their order, and which cells are mixed or not in order: as `assay inspect` shows them."""
+    model = quantized("moe", "modelopt-nvfp4").drop("layers.1.mlp.experts.2.up_proj.weight_scale")
+    plain = source("moe").tensors
+    expert = "model.layers.0.mlp.experts.1.down_proj"
+    model.drop(expert).tensors[f"{expert}.weight"] = plain[f"{expert}.weight"]
+    found = read_checkpoint(model.write(pair[1].parent / "odd"))
+    drawn, shown = picture(found), precision(found, styles_of(found.modules))
+    assert [s.name for s in drawn.stacks] == [g.title for g in shown.grids]
+    assert [[r.name for r in s.rows] for s in drawn.stacks] == [[r.name for r in g.rows] for g in shown.grids]
+    grid = shown.grids[0]
+    signs_ = {(c.title.partition(",")[0], c.x): c.text[-1:] for c in grid.cells if c.text[-1:] in {"+", "!"}}
+    assert {(kind, sign) for (kind, _), sign in signs_.items()} == {
+        ("mlp.experts.*.up_proj", "!"),
+        ("mlp.experts.*.down_proj", "+"),
+    }
+    lines = {line.plain.split()[0]: line.plain for line in render(found) if line.plain.strip()}
+    assert lines["mlp.experts.*.up_proj"].endswith("4!")
+    assert lines["mlp.experts.*.down_proj"].endswith("+4")

@@ -85,6 +85,18 @@ def test_wrong_spec_is_one_line(assay: Call, spec: Path, label: str, command: st
     assert list(spec.parent.iterdir()) == [spec]
 
 
+def test_a_recipe_of_the_users_own_is_known(assay: Call, spec: Path) -> None:
+    """`checkpoint.recipes` stands beside the table, from the plan on."""
+    build = ("{kind: gguf, type: Q4_0}", "{kind: identity, recipe: mine}")
+    own = "checkpoint: {recipes: {mine: {recipe: q4_0}}}\n"
+    assert build[0] in SPEC
+    spec.write_text(SPEC.replace(*build), encoding="utf-8")
+    assay("plan", spec).refused(2, "recipes.1.build", "unknown recipe 'mine'")
+    spec.write_text(SPEC.replace(*build) + own, encoding="utf-8")
+    said = assay("plan", spec)
+    assert (said.err, "mine" in said.out or "second" in said.out) == ("", True)
+
+
 @pytest.mark.parametrize("data", [bytes(range(256)), b"\xff\xfe", b"a: \x00", b"x" * (5 << 20)])
 def test_any_bytes_are_refused(assay: Call, spec: Path, data: bytes) -> None:
     """What is no text, no YAML, or far too long."""

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from assay.core.checkpoint import Module, ModuleKind
 from assay.report._view.axis import axis_over
-from assay.report._view.precision import _place, styles_of
+from assay.report._view.precision import styles_of
+from assay.report._view.stacks import place as placed
 from assay.report._view.text import (
     bound_above,
     bound_below,
@@ -128,7 +129,7 @@ def test_axis_shows_every_value(values: list[float]) -> None:
 )
 def test_place_of_a_module(name: str, place: tuple[str, int | None, str]) -> None:
     """The first number is the layer, later ones are any expert."""
-    assert _place(name) == place
+    assert placed(name) == place
 
 
 def test_two_schemes_of_equal_bits_look_different() -> None:

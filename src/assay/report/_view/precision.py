@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from assay.core.checkpoint import Checkpoint, Module, ModuleKind
+from assay.core.checkpoint import Checkpoint, Module
+from assay.report._view.stacks import MIXED, WRONG, place, rank
 from assay.report._view.text import one_line, percent, plural, size
 
 BUCKETS = (2, 3, 4, 5, 6, 8, 16, 32)
@@ -16,10 +16,6 @@ BUCKETS = (2, 3, 4, 5, 6, 8, 16, 32)
 _CELL_PX = (26, 17, 11, 7)
 _CELL_LAYERS = (12, 28, 48)
 _ROW_PX = 20
-_ORDER = (
-    "qkv", "q_proj", "q_a", "q_b", "k_proj", "v_proj", "kv_a", "kv_b", "query", "key", "value", "o_proj", "out_proj",
-    "dense", "gate_up", "gate_proj", "up_proj", "fc1", "w1", "w3", "down_proj", "fc2", "w2",
-)  # fmt: skip
 _MAX_ROWS = 40
 _MAX_SINGLES = 24
 
@@ -152,7 +148,7 @@ def precision(checkpoint: Checkpoint, styles: Mapping[str, str]) -> Precision:
     stacks: dict[str, dict[tuple[str, int], list[Module]]] = defaultdict(lambda: defaultdict(list))
     single: list[Module] = []
     for module in checkpoint.modules:
-        prefix, layer, rest = _place(module.name)
+        prefix, layer, rest = place(module.name)
         if layer is None:
             single.append(module)
         else:
@@ -202,16 +198,6 @@ def whole(count: int, whole_bytes: int) -> Segment:
     return Segment(0.0, round(min(100.0, width), 3), "unknown", size(count))
 
 
-def _place(name: str) -> tuple[str, int | None, str]:
-    """`model.layers.3.mlp.experts.7.up_proj` → stack, layer, kind of module (later numbers are any)."""
-    parts = name.split(".")
-    at = next((i for i, p in enumerate(parts) if re.fullmatch(r"\d{1,6}", p)), None)
-    if at is None:
-        return "", None, name
-    rest = ["*" if re.fullmatch(r"\d{1,6}", p) else p for p in parts[at + 1 :]]
-    return ".".join(parts[:at]), int(parts[at]), ".".join(rest) or "weight"
-
-
 def _bucket(module: Module) -> int:
     return next((b for b in BUCKETS if module.weight_bits <= b), BUCKETS[-1])
 
@@ -226,7 +212,8 @@ def _by_scheme(modules: Iterable[Module]) -> list[tuple[str, list[Module]]]:
 
 def _grid(title: str, cells: dict[tuple[str, int], list[Module]], styles: Mapping[str, str]) -> Grid:
     layers = sorted({layer for _, layer in cells})
-    kinds = sorted({rest for rest, _ in cells}, key=lambda r: _rank(r, cells))
+    first = {rest: held[0] for (rest, _), held in cells.items()}
+    kinds = sorted(first, key=lambda kind: rank(kind, first[kind]))
     shown = kinds[:_MAX_ROWS]
     px = next((p for p, n in zip(_CELL_PX, _CELL_LAYERS, strict=False) if len(layers) <= n), _CELL_PX[-1])
     drawn, rows = [], []
@@ -269,8 +256,8 @@ def _runs(row: Sequence[list[Module]], *, merge: bool) -> list[tuple[int, int, l
     return runs
 
 
-def _key(held: Sequence[Module]) -> tuple[tuple[str, float], ...]:
-    return tuple(sorted((m.scheme, round(m.stored_bits, 2)) for m in held))
+def _key(held: Sequence[Module]) -> tuple[tuple[str, float, bool], ...]:
+    return tuple(sorted((m.scheme, round(m.stored_bits, 2), bool(m.problems)) for m in held))
 
 
 def _cell(
@@ -290,6 +277,12 @@ def _cell(
         for scheme, m in parts
     )
     text = _bits(held[0].weight_bits) if px >= 17 else ""
+    wrong = [f"{m.name}: {p}" for m in held for p in m.problems]
+    if wrong:  # as in the terminal, whatever the width
+        text, made = (
+            WRONG,
+            f"{made}; {one_line(wrong[0])}" + (f" and {len(wrong) - 1} more" if wrong[1:] else ""),
+        )
     return Cell(
         x=start * px,
         y=y,
@@ -297,17 +290,9 @@ def _cell(
         style=styles[main],
         other=styles[parts[1][0]] if mixed else "",
         other_px=max(5, round(_ROW_PX * len(parts[1][1]) / len(held))) if mixed else 0,
-        text=text + ("+" if text and mixed else ""),
+        text=text + (MIXED if text and mixed and not wrong else ""),
         title=f"{kind}, {where}: {made}",
     )
-
-
-def _rank(kind: str, cells: dict[tuple[str, int], list[Module]]) -> tuple[int, int, int, str]:
-    """Linears first and in the order of the forward pass, norms last."""
-    module = next(held[0] for (rest, _), held in cells.items() if rest == kind)
-    order = (ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.EMBEDDING, ModuleKind.OTHER, ModuleKind.NORM)
-    place = next((i for i, word in enumerate(_ORDER) if word in kind), len(_ORDER))
-    return order.index(module.kind), 0 if "attn" in kind or "attention" in kind else 1, place, kind
 
 
 def _bytes(module: Module) -> float:

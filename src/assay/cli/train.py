@@ -1,0 +1,478 @@
+"""`assay train -- COMMAND`: a training as an attempt of an experiment, watched from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+STOPPED, FAILED, INTERRUPTED = 1, 6, 130
+SCHEMA = "train/1"
+TAIL_LINES = 12
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--experiment", "name", default="", help="Name of the new experiment, or the id of one to join."
+)
+@click.option("--parent", help="Experiment that this one grows out of: an id, `best`, `last` or `none`.")
+@click.option("--hypothesis", help="What should get better, and why: a text, or the name of a file.")
+@click.option("--require-hypothesis", is_flag=True, help="Refuse to start without one.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="YAML or JSON; frozen with the experiment.",
+)
+@click.option("--primary", metavar="NAME:min|max", help="The metric that the experiment is judged by.")
+@click.option("--floor", help="Value below which a result must not be used.")
+@click.option("--goal", help="Value that is wanted.")
+@click.option("--stretch", help="Value that would be better still.")
+@click.option("--steps", type=click.IntRange(1), help="Planned steps, for progress and rules.")
+@click.option("--epochs", type=click.IntRange(1), help="Planned epochs.")
+@click.option("--seed", type=int, help="Seed of the run, for the record.")
+@click.option("--stop", "stop", default="default", metavar="POLICY", show_default=True,
+              help="What alerts do to the run: default, off, critical, or CLASS=off|warn|stop,...")  # fmt: skip
+@click.option("--rule", "rules", multiple=True, metavar="NAME=VALUE", help="Another limit for the checker.")
+@click.option(
+    "--resume", metavar="EXP", help="Another attempt of this experiment; its last command if none is given."
+)
+@click.option("--attach", metavar="EXP", help="Watch an attempt again whose watcher was killed.")
+@click.option(
+    "--max-duration",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Stop after so many seconds.",
+)
+@click.option("--stop-grace", type=click.FloatRange(0), default=30.0, show_default=True, metavar="S",
+              help="Between a request to stop and SIGTERM.")  # fmt: skip
+@click.option("--kill-grace", type=click.FloatRange(0), default=10.0, show_default=True, metavar="S",
+              help="Between SIGTERM and SIGKILL.")  # fmt: skip
+@click.option("--no-live", is_flag=True, help="Plain lines on a terminal too.")
+@click.option("--quiet", is_flag=True, help="Do not show what the command prints; it stands in the log.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def train(command: tuple[str, ...], **options: Any) -> int:
+    """Run a training COMMAND as an attempt of an experiment: recorded, watched, stopped when it is lost.
+
+    The command's output is shown on stderr and kept in the experiment's folder. A script that calls
+    `assay.experiment()` joins; any other command is recorded as a process. Ctrl-C once asks for a checkpoint and an
+    orderly end, twice ends it at once. If Assay itself is killed the training goes on: `--attach EXP` takes it up.
+
+    Exit codes: 0 trained and nothing critical is open, 1 stopped or a critical alert, 2 usage, 6 the command is
+    missing or failed, 130 interrupted.
+    """
+    from assay.core.errors import UsageError
+    from assay.live import session
+    from assay.track.experiments import experiments_root
+
+    root = experiments_root()
+    if options["attach"]:
+        if command or options["resume"] or options["name"]:
+            raise UsageError("--attach takes no command and no other experiment", where="--attach")
+        with _interrupts() as interrupts:
+            return _watch(session.unwatched(root, options["attach"]), options, interrupts, fresh=False)
+    if root.is_dir():
+        for known in session.conclude_ended(root):
+            click.echo(f"assay: {known} had ended unwatched; its end is recorded now", err=True)
+    folder, command = _chosen(root, command, options)
+    limit = options["max_duration"]
+    # From here on a signal is heard by the loop that watches: nothing may be left running behind our back.
+    with _interrupts() as interrupts:
+        process = session.begin(
+            folder,
+            command,
+            env={},
+            grace_s=options["kill_grace"],
+            # Should we be gone by then, the keeper itself ends it, after the time that we would have given it.
+            limit_s=limit + options["stop_grace"] + 5.0 if limit else None,
+        )
+        return _watch(process, options, interrupts, fresh=True)
+
+
+def _chosen(root: Path, command: tuple[str, ...], options: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]]:
+    """The experiment to train, made only if the command can run, and the command."""
+    from assay.core.errors import UsageError
+    from assay.live import session
+
+    folder = None
+    if options["resume"]:
+        folder, before = session.resumed(root, options["resume"])
+        _refuse_plan(options)
+        command = command or before
+    if not command:
+        raise UsageError("which command?", where="assay train", next="`assay train -- python train.py`")
+    _require_program(command)
+    return folder or session.open_experiment(root, _wanted(options)), command
+
+
+def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *, fresh: bool) -> int:
+    from assay.live import session
+    from assay.live.attempt import log_path
+    from assay.live.following import FollowText
+    from assay.live.supervisor import Patience, Supervisor
+    from assay.live.watching import judge_of
+
+    log = FollowText(log_path(process.folder, process.attempt), int(process.status.get("log_offset") or 0))
+    with session.watching(process.folder), _display(options, log) as display:
+        display.say(
+            f"{process.folder.name} attempt {process.attempt}, process {process.pid}: {process.folder}"
+        )
+        judge, deliver = judge_of(process.folder, say=display.say)
+        for problem in judge.problems:
+            display.say(problem)
+        supervisor = Supervisor(
+            process.folder,
+            process.attempt,
+            judge,
+            deliver,
+            process,
+            patience=Patience(options["stop_grace"], kill_s=options["kill_grace"]),
+            limit_s=options["max_duration"],
+            say=display.say,
+            fresh=fresh,
+        )
+
+        def each(watched: Supervisor) -> None:
+            display.update(watched)
+            if interrupts.count > 1:
+                watched.request_stop("user", "interrupted twice")
+                watched.kill()
+            elif interrupts.count:
+                watched.request_stop("user", f"interrupted by {interrupts.name}")
+
+        fields = session.supervise(supervisor, process, each)
+        display.update(supervisor)
+    return _told(process, supervisor, fields, options, interrupted=interrupts.count > 0)
+
+
+def _told(
+    process: Any, supervisor: Any, fields: Mapping[str, Any], options: Mapping[str, Any], *, interrupted: bool
+) -> int:
+    from assay.live.attempt import log_path
+
+    story = supervisor.story
+    own = [a for a in supervisor.judge.alerts if a.attempt in (process.attempt, None)]
+    critical = [a for a in own if a.state == "open" and a.severity == "critical"]
+    code = _exit_code(fields, critical, interrupted=interrupted)
+    summary = {
+        "schema": SCHEMA,
+        "experiment": process.folder.name,
+        "name": story.name,
+        "attempt": process.attempt,
+        "folder": str(process.folder),
+        "outcome": fields["outcome"],
+        "exit_code": fields["exit_code"],
+        "signal": fields["signal"],
+        "resources": fields["resources"],
+        "stopped_by": supervisor.stop.by if supervisor.stop else None,
+        "stop_reason": supervisor.stop.reason if supervisor.stop else None,
+        "step": story.step,
+        "metrics": {m.name: m.current for m in story.metrics()},
+        "best": {m.name: m.best for m in story.metrics() if m.best is not None},
+        "checkpoints": [
+            {"name": c.name, "step": c.step, "verified": c.verified or None, "best": c.best}
+            for c in story.checkpoints.values()
+        ],
+        "alerts": [a.to_json() for a in own],
+        "log": str(log_path(process.folder, process.attempt)),
+        "verdict_exit_code": code,
+    }
+    if options["as_json"]:
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        _print(summary, fields)
+    return code
+
+
+def _exit_code(fields: Mapping[str, Any], critical: list[Any], *, interrupted: bool) -> int:
+    if interrupted:
+        return INTERRUPTED
+    if fields["outcome"] == "stopped":
+        return STOPPED
+    if fields["outcome"] != "exited":
+        return FAILED
+    return STOPPED if critical else 0
+
+
+def _print(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """What a person wants to know first."""
+    from assay.cli.dashboard import value
+    from assay.report._view.text import duration, one_line, plain, size
+
+    how = fields["signal"] or (
+        f"exit {fields['exit_code']}" if fields["exit_code"] is not None else "no exit known"
+    )
+    used = fields["resources"]
+    spent = f", {duration(used['wall_s'])}, {size(used['max_rss_bytes'])} of memory" if used else ""
+    click.echo(f"{summary['experiment']} attempt {summary['attempt']}: {fields['outcome']} ({how}{spent})")
+    if summary["stop_reason"]:
+        click.echo(f"  stopped by {one_line(summary['stopped_by'])}: {one_line(summary['stop_reason'])}")
+    if summary["metrics"]:
+        shown = (
+            f"{one_line(name, 40)} {value(now)}" + (f" (best {value(best)})" if best is not None else "")
+            for name, now in list(summary["metrics"].items())[:6]
+            for best in [summary["best"].get(name)]
+        )
+        click.echo(f"  step {summary['step'] or 0:g}: " + ", ".join(shown))
+    for alert in summary["alerts"]:
+        if alert["state"] == "open" or alert["severity"] == "critical":
+            click.echo(f"  {alert['severity']} {alert['name']} {alert['state']}: {one_line(alert['text'])}")
+            if alert["state"] == "open":
+                click.echo(f"    {one_line(alert['action'])}")
+    if summary["checkpoints"]:
+        last = summary["checkpoints"][-1]
+        word = f"verified by {last['verified']}" if last["verified"] else "not verified yet"
+        click.echo(f"  checkpoints {len(summary['checkpoints'])}, last {one_line(last['name'])} ({word})")
+    if fields["outcome"] in ("crashed", "killed", "lost"):
+        for line in str(fields.get("log_tail", "")).splitlines()[-TAIL_LINES:]:
+            click.echo(f"  | {plain(line)}")
+        click.echo(f"  next: {_remedy(summary, str(fields.get('log_tail', '')))}")
+    elif summary["step"] is None and not summary["metrics"]:
+        click.echo(
+            "  it wrote no metrics: `with assay.experiment() as run:` and `run.log({...})` in the script do"
+        )
+    else:
+        click.echo(
+            f"  next: `assay report {summary['experiment']}`, `assay gate training {summary['experiment']}`"
+        )
+
+
+def _remedy(summary: Mapping[str, Any], tail: str) -> str:
+    if "No module named 'assay'" in tail:
+        return (
+            "the Python of this command has no Assay: install it there, or run the script with "
+            f"{sys.executable}"
+        )
+    return f"`assay train --resume {summary['experiment']}` after mending the cause"
+
+
+def _wanted(options: Mapping[str, Any]) -> Any:
+    from assay.core.errors import UsageError
+    from assay.live.session import Wanted, plan_of, stop_policy
+    from assay.track.experiments import make_plan
+
+    thresholds = {tier: options[tier] for tier in ("floor", "goal", "stretch") if options[tier] is not None}
+    name, direction = _primary(options["primary"])
+    try:
+        made = make_plan(
+            primary_metric=name,
+            direction=direction,
+            thresholds=thresholds,
+            total_steps=options["steps"],
+            total_epochs=options["epochs"],
+            seed=options["seed"],
+        )
+    except ValueError as error:
+        raise UsageError(str(error), where="assay train") from error
+    return Wanted(
+        name=options["name"],
+        parent=options["parent"],
+        hypothesis=_hypothesis(options["hypothesis"]),
+        config=_config(options["config_file"]),
+        plan=plan_of(made, _rules(options["rules"]), stop_policy(options["stop"])),
+        require_hypothesis=options["require_hypothesis"],
+    )
+
+
+def _primary(text: str | None) -> tuple[str | None, str | None]:
+    from assay.core.errors import UsageError
+
+    if text is None:
+        return None, None
+    name, colon, direction = text.rpartition(":")
+    if not colon:
+        return text, None
+    if not name or direction not in ("min", "max"):
+        raise UsageError(f"{text!r} is no metric", where="--primary", allowed="NAME, NAME:min or NAME:max")
+    return name, direction
+
+
+def _rules(given: tuple[str, ...]) -> dict[str, float | int]:
+    from assay.core.errors import UsageError
+
+    found: dict[str, float | int] = {}
+    for text in given:
+        name, _, shown = text.partition("=")
+        try:
+            number = float(shown)
+        except ValueError as error:
+            raise UsageError(
+                f"{text!r} is no NAME=VALUE", where="--rule", allowed="a number, such as stall_s=60"
+            ) from error
+        found[name.strip()] = int(number) if number.is_integer() else number
+    return found
+
+
+def _hypothesis(text: str | None) -> str | Path | None:
+    from assay.core.errors import UsageError
+
+    if text is None:
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        path = Path(text)
+        if path.is_file():
+            return path
+    if not text.strip():
+        raise UsageError("it is empty", where="--hypothesis")
+    return text
+
+
+def _config(path: Path | None) -> Any:
+    from assay.core.errors import UsageError
+
+    if path is None:
+        return None
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read: {error.strerror}", where=str(path)) from error
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"neither YAML nor JSON: {' '.join(str(error).split())[:200]}", where=str(path)
+        ) from error
+    if not isinstance(found, dict):
+        raise UsageError("a configuration is a mapping of names to values", where=str(path))
+    return found
+
+
+def _refuse_plan(options: Mapping[str, Any]) -> None:
+    from assay.core.errors import UsageError
+
+    fixed = (
+        "parent",
+        "config_file",
+        "primary",
+        "floor",
+        "goal",
+        "stretch",
+        "steps",
+        "epochs",
+        "seed",
+        "rules",
+        "name",
+    )
+    for name in fixed:
+        if options[name]:
+            shown = {"config_file": "config", "rules": "rule", "name": "experiment"}.get(name, name)
+            raise UsageError(
+                "what an experiment promises is fixed since its first attempt",
+                where=f"--{shown}",
+                next="leave it out, or start a child with --parent",
+            )
+
+
+def _require_program(command: tuple[str, ...]) -> None:
+    """Before an experiment is made for nothing."""
+    from assay.live.attempt import Start, find_program
+
+    find_program(Start(Path(), 0, command, Path.cwd(), {}))
+
+
+class _Interrupts:
+    """Signals that arrived; nothing is raised, the watching loop looks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.name = ""
+
+    def noted(self, number: int, _frame: FrameType | None) -> None:
+        """One more."""
+        self.count += 1
+        self.name = signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[_Interrupts]:
+    noted = _Interrupts()
+    before = {n: signal.signal(n, noted.noted) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _display(options: Mapping[str, Any], log: Any) -> Iterator[Any]:
+    if not sys.stderr.isatty() or options["no_live"]:
+        yield _Plain(log, quiet=options["quiet"])
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield _Footer(log, console, live, quiet=options["quiet"])
+
+
+class _Plain:
+    """The command's output as it comes, and our lines between."""
+
+    def __init__(self, log: Any, *, quiet: bool) -> None:
+        self._log, self._quiet = log, quiet
+        self._at_start = True
+
+    def say(self, line: str) -> None:
+        """A line of ours."""
+        from assay.report._view.text import one_line
+
+        self._write(("" if self._at_start else "\n") + f"assay: {one_line(line, 500)}\n")
+
+    def update(self, _supervisor: Any) -> None:
+        """Show what the command printed since."""
+        if not self._quiet:
+            while text := self._log.new():
+                self._write(text)
+
+    def _write(self, text: str) -> None:
+        self._at_start = text.endswith("\n")
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+class _Footer:
+    """On a terminal: the output scrolls by above, progress and alerts stay below."""
+
+    def __init__(self, log: Any, console: Any, live: Any, *, quiet: bool) -> None:
+        self._log, self._console, self._live, self._quiet = log, console, live, quiet
+        self._rest = ""
+
+    def say(self, line: str) -> None:
+        """A line of ours."""
+        from rich.text import Text
+
+        from assay.report._view.text import one_line
+
+        style = (
+            "bold red" if line.startswith("critical") else "yellow" if line.startswith("warning") else "dim"
+        )
+        self._console.print(Text(f"assay: {one_line(line, 500)}", style=style))
+
+    def update(self, supervisor: Any) -> None:
+        """Show what the command printed since, and the newest state."""
+        import time
+
+        from rich.text import Text
+
+        from assay.cli.dashboard import footer
+
+        while not self._quiet and (text := self._log.new()):
+            *lines, self._rest = (self._rest + text).split("\n")
+            for line in lines:
+                # A progress bar rewrites its line: its last state is enough.
+                self._console.print(Text.from_ansi(line.rstrip("\r").rpartition("\r")[2]), soft_wrap=True)
+        seen = supervisor.seen
+        frame = supervisor.story.frame(time.time(), None if seen is None else seen.alive or None)
+        self._live.update(footer(frame, self._console.width), refresh=True)
