@@ -304,8 +304,8 @@ def mutate(count: int, seed: int = SEED) -> Tally:
     tally = Tally(Counter(), Counter(), [])
     with tempfile.TemporaryDirectory() as home:
         real = unpack(Path(home) / "real")
-        source = read_checkpoint(real / "source", "source")
-        names = sorted(n for n in REAL if n != "source")
+        sources = {of: read_checkpoint(real / of, "source") for of in {c.source for c in REAL.values()}}
+        names = sorted(n for n, c in REAL.items() if c.method)
         before = {n: facts(real / n) for n in names}
         for number in range(count):
             name = names[number % len(names)]
@@ -314,7 +314,8 @@ def mutate(count: int, seed: int = SEED) -> Tally:
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(real / name, copy)
             where = kind(copy, rng)
-            if not passes(copy, source, real / "source", str(REAL[name].recipe)):
+            of = REAL[name].source
+            if not passes(copy, sources[of], real / of, str(REAL[name].recipe)):
                 tally.found[kind.__name__] += 1
             elif facts(copy) == before[name]:
                 tally.harmless[kind.__name__] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,10 @@ SUPPORT = {
     ): "cannot run here: command line and errors tested on log lines quoted from public issues",
     ("serve", "openai"): "runs here against any server that already runs",
     ("serve", "command"): "runs here",
+    ("evaluate", "load"): "runs here: our own load client",
+    ("evaluate", "aiperf"): "runs the tool where it is installed; parser tested on recorded output",
+    ("evaluate", "guidellm"): "runs the tool where it is installed; parser tested on recorded output",
+    ("evaluate", "vllm_bench"): "runs the tool where it is installed; parser tested on recorded output",
     ("evaluate", "lm_eval"): "runs here over HTTP",
     ("evaluate", "command"): "runs here",
     ("evaluate", "checkpoint"): "runs here; reads files only",
@@ -61,6 +66,17 @@ def files() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs/reference/spec.md", NOTE + spec()
     yield ROOT / "docs/reference/support.md", NOTE + support()
     yield ROOT / "docs/reference/failures.md", NOTE + failures()
+    derived = _formats()
+    yield ROOT / "docs/reference/formats.md", NOTE + derived.page()
+    yield ROOT / "docs/reference/recipes.md", NOTE + derived.recipes()
+    yield ROOT / "docs/reference/metrics.md", NOTE + derived.metrics()
+
+
+def _formats() -> Any:
+    """`formats.py` beside this file: it reads the readers and the corpus under tests/known_good."""
+    if str(ROOT / "docs") not in sys.path:
+        sys.path.insert(0, str(ROOT / "docs"))
+    return importlib.import_module("formats")
 
 
 def commands() -> str:

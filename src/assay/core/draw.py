@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Self
 
 from pydantic import model_validator
@@ -47,9 +48,30 @@ class Draw(Noun):
 
 
 def stops(sizes: Mapping[str, int], totals: Sequence[int]) -> list[dict[str, int]]:
-    """Place up to which each task is drawn at each total: every task in proportion to its size."""
+    """Place up to which each task is drawn at each total: in proportion to its size, each task at least once.
+
+    The places add up to the total and never fall from one total to a larger one (the divisor method of Adams).
+
+    Args:
+        sizes: task → items that it has.
+        totals: items over all tasks; more than there are = all of them.
+    """
+    return [_shared_out(sizes, total) for total in totals]
+
+
+def _shared_out(sizes: Mapping[str, int], total: int) -> dict[str, int]:
     whole = sum(sizes.values())
-    return [{task: min(n, round(n * total / whole)) for task, n in sizes.items()} for total in totals]
+    if total >= whole:
+        return dict(sizes)
+    # an item comes in the order of (items of its task before it) / size: take all that lie below total / whole
+    places = {task: -(-n * total // whole) for task, n in sizes.items()}
+
+    def last(task: str) -> tuple[Fraction, str]:
+        return Fraction(max(0, places[task] - 1), max(1, sizes[task])), task
+
+    for _ in range(sum(places.values()) - total):
+        places[max((t for t in places if places[t]), key=last)] -= 1
+    return places
 
 
 def _order(seed: int, task: str, size: int) -> list[int]:

@@ -13,6 +13,9 @@ from assay.core.evidence import Artifact
 from assay.core.study import Step, Study
 from assay.core.trial import StepRecord, Trial
 
+INTEGRITY = "integrity"
+"""Gate of every trial, asked when it ends."""
+
 
 @dataclass
 class StudyHistory:
@@ -74,7 +77,13 @@ def _step_retried(history: StudyHistory, event: Event) -> None:
     trial = history.trials[event.data["trial"]]
     step = event.data["step"]
     trial.retries[step] = trial.retries.get(step, 0) + 1
-    trial.gates = {name: line for name, line in trial.gates.items() if line.step != step}
+    dropped = [name for name, line in trial.gates.items() if line.step == step]
+    for name in dropped:
+        del trial.gates[name]
+        before = next((line for line in reversed(trial.looks) if line.gate == name), None)
+        if before is not None:  # an earlier look stands as long as the later one is not taken
+            trial.looks.remove(before)
+            trial.gates[name] = before
     record = trial.steps.pop(step, None)
     if record is not None:
         history.shared.pop(record.key, None)
@@ -133,6 +142,8 @@ def _topped_up(history: StudyHistory, event: Event) -> None:
         if trial.decision is not None:
             trial.superseded.append(trial.decision)
             trial.decision = None
+            if INTEGRITY in trial.gates:  # asked again: what is judged further must still be what was built
+                trial.looks.append(trial.gates.pop(INTEGRITY))
     history.closed = None
     history.insists = True
 

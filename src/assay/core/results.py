@@ -184,6 +184,7 @@ def _joined(task: TaskResult, more: TaskResult) -> TaskResult:
     expected = None if task.expected is None or more.expected is None else task.expected + more.expected
     return task.model_copy(
         update={
+            "metric": task.metric if task.metric == more.metric else f"{task.metric} then {more.metric}",
             "status": status,
             "score": mean,
             "low": min(task.low, more.low),

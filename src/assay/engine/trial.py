@@ -12,6 +12,7 @@ from assay.core.decision import Decision, GateLine, fold
 from assay.core.errors import ComponentError, ComponentFailed, Interrupted, UnreadableInput, UsageError
 from assay.core.events import EventType
 from assay.core.evidence import Artifact, Evidence
+from assay.core.history import INTEGRITY as INTEGRITY_GATE
 from assay.core.ports import Endpoint, Target
 from assay.core.results import Results
 from assay.core.study import AdapterRef, GateRef, Step
@@ -31,7 +32,7 @@ FINAL = "final"
 """Where the gates over the whole trial stand."""
 TELLING = frozenset({"compare", "noise"})
 """Gates whose sentence is that of the Decision when all passed."""
-INTEGRITY = GateRef(gate="integrity")
+INTEGRITY = GateRef(gate=INTEGRITY_GATE)
 """Asked of every trial at its end: the bytes that were judged are the bytes that are there."""
 
 

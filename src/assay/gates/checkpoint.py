@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from assay.core.checkpoint import Checkpoint, ModuleKind
+from assay.core.checkpoint import Checkpoint, Module, ModuleKind
 from assay.core.evidence import Evidence
 from assay.core.gate import Policy
 from assay.core.verdict import Reason, Verdict
@@ -19,7 +19,7 @@ from assay.gates._checkpoint.intent import FROM_DECLARATION, QUANTIZABLE, Intent
 from assay.gates._checkpoint.renames import align
 from assay.gates._checkpoint.summary import judge_summary
 
-__all__ = ["CheckpointGate", "CheckpointPolicy", "intrinsic", "judge_summary"]
+__all__ = ["CheckpointGate", "CheckpointPolicy", "intrinsic", "judge_summary", "resolve"]
 
 UNMAPPED = "names of llama.cpp that are not known here"
 """In a note of the GGUF reader: what it cannot name cannot be compared."""
@@ -95,7 +95,7 @@ class CheckpointGate:
             *loader.check(candidate, engine, frozenset(self.policy.also_loads)),
             *coverage.check(intent, source, aligned, candidate.quant_method),
             *coverage.modules(source, aligned, tied=_tied(source), may_lose=self.policy.may_lose),
-            *coverage.fused_groups(aligned, strict=engine in FUSING),
+            *_fused(candidate, aligned, engine),
             *coverage.stored(candidate),
             *coverage.declaration(aligned, candidate.quant_method),
             *size.check(
@@ -162,26 +162,37 @@ class CheckpointGate:
         )
 
 
-def intrinsic(candidate: Checkpoint, recipe: str | None = None) -> tuple[Finding, ...]:
+def intrinsic(
+    candidate: Checkpoint, recipe: str | None = None, recipes: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Finding, ...]:
     """What a checkpoint shows to be wrong with itself, without a source: files, tensors, declaration, metadata.
 
     Args:
         candidate: any checkpoint, quantized or not.
         recipe: what it was meant to be, if that is known.
+        recipes: recipes of the user beside the table's.
 
     Raises:
         ValueError: if the recipe is not known.
     """
     aligned = {m.name: m for m in candidate.modules}
-    intent = resolve({"recipe": recipe}) if recipe else None
+    intent = resolve({"recipe": recipe}, recipes) if recipe else None
     return (
         *(coverage.check(intent, candidate, aligned, candidate.quant_method) if intent else ()),
         *coverage.stored(candidate),
         *coverage.declaration(aligned, candidate.quant_method),
-        *coverage.fused_groups(aligned, strict=False),
+        *_fused(candidate, aligned, None),
         *metadata.consistency(candidate),
         *[good(f"note: {n}") for n in _notes(candidate)],
     )
+
+
+def _fused(candidate: Checkpoint, aligned: Mapping[str, Module], engine: str | None) -> list[Finding]:
+    """What engines that fuse projections trip over; llama.cpp, which alone loads GGUF, does not fuse them."""
+    strict = engine in FUSING
+    if candidate.quant_method == "gguf" and not strict:
+        return []
+    return [*coverage.fused_groups(aligned, strict=strict), *coverage.fused_scales(candidate, strict=strict)]
 
 
 def _tied(source: Checkpoint) -> bool:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from assay.core.draw import stops
 from assay.core.evidence import Evidence
 from assay.core.results import Results
 from assay.core.verdict import Estimate, Reason, Verdict
@@ -108,19 +107,19 @@ def look_plan(
         sizes: task → items.
         rule: `group`, `anytime`, or `auto`: `group` up to 2.5 times the pairs that one look would need.
         looks: looks up to `n_max`, at most.
-        first: pairs before the first look.
+        first: pairs before the first look; at least one of each task, whatever is said.
         n_max: pairs at most; None = all items.
     """
     from assay.stats import look_schedule, pairs_needed  # noqa: PLC0415 - scipy, only for a study that looks
 
     whole = sum(sizes.values())
     limit = min(whole, n_max or whole)
-    totals = [sum(upto.values()) for upto in stops(sizes, look_schedule(limit, looks, first))]
+    ends = look_schedule(limit, looks, max(first, len(sizes)))
     if rule == "auto":
         alpha = policy.alpha_accept / policy.comparisons
         once = pairs_needed(policy.margin, policy.planning_flip_rate, alpha=alpha, power=policy.min_power)
         rule = "group" if limit <= 2.5 * once else "anytime"
-    return LookPlan.model_validate({"rule": rule, "ends": sorted(set(totals)), "sizes": dict(sizes)})
+    return LookPlan.model_validate({"rule": rule, "ends": ends, "sizes": dict(sizes)})
 
 
 def judge_scores(baseline: Any, candidate: Any, policy: ComparePolicy | Mapping[str, Any]) -> Verdict:

@@ -75,20 +75,26 @@ def judge_run_summary(obj: Any) -> Verdict:
         wrong = "the summary has no object 'tasks'"
         found = [Finding(FailureClass.USER_CONFIG_ERROR, wrong)]
         return _verdict({}, found, provenance=Provenance.SELF_REPORTED)
-    per_task = {}
+    per_task: dict[str, list[Finding]] = {}
     for name, entry in tasks.items():
-        if not isinstance(entry, Mapping):
-            per_task[_text(name)] = [accounting("its entry is no object", _text(entry))]
-            continue
-        task = _Task(
-            status=entry.get("status"),
-            expected=entry.get("expected_samples"),
-            scored=entry.get("scored_samples"),
-            score=entry.get("score"),
-            errors=entry.get("errors"),
-        )
-        per_task[_text(name)] = _judge_task(task, ResultsPolicy())
+        shown = _text(name)
+        if shown in per_task:
+            per_task[shown].append(accounting("two tasks have names that cannot be told apart", shown))
+        per_task.setdefault(shown, []).extend(_judge_entry(entry))
     return _verdict(per_task, [], provenance=Provenance.SELF_REPORTED)
+
+
+def _judge_entry(entry: Any) -> list[Finding]:
+    if not isinstance(entry, Mapping):
+        return [accounting("its entry is no object", _text(entry))]
+    task = _Task(
+        status=entry.get("status"),
+        expected=entry.get("expected_samples"),
+        scored=entry.get("scored_samples"),
+        score=entry.get("score"),
+        errors=entry.get("errors"),
+    )
+    return _judge_task(task, ResultsPolicy())
 
 
 def run_status(word: Any) -> RunStatus:

@@ -17,13 +17,76 @@ _HELD_OUT = re.compile(
 _TRAIN = re.compile(r"^(train|training|tr)[_/\-. ]|[_/\-. ](train|training)$", re.IGNORECASE)
 _WORD = re.compile(r"[a-z0-9]+")
 _MIN = frozenset(
-    "loss error err mae mse rmse mape ppl perplexity wer cer nll bpc logloss brier fid deviance ece".split()
+    [
+        "loss",
+        "error",
+        "err",
+        "mae",
+        "mse",
+        "rmse",
+        "mape",
+        "ppl",
+        "perplexity",
+        "wer",
+        "cer",
+        "nll",
+        "bpc",
+        "logloss",
+        "brier",
+        "fid",
+        "deviance",
+        "ece",
+    ]
 )
 _MAX = frozenset(
-    "acc accuracy f1 auc auroc ap map precision recall r2 score bleu rouge iou dice reward return top1 top5 "
-    "kappa mcc ndcg spearman pearson psnr ssim".split()
+    [
+        "acc",
+        "accuracy",
+        "f1",
+        "auc",
+        "auroc",
+        "ap",
+        "map",
+        "precision",
+        "recall",
+        "r2",
+        "score",
+        "bleu",
+        "rouge",
+        "iou",
+        "dice",
+        "reward",
+        "return",
+        "top1",
+        "top5",
+        "kappa",
+        "mcc",
+        "ndcg",
+        "spearman",
+        "pearson",
+        "psnr",
+        "ssim",
+    ]
 )
-_UNIT = frozenset("acc accuracy f1 auc auroc ap precision recall r2 iou dice top1 top5 kappa mcc".split())
+_UNIT = frozenset(
+    [
+        "acc",
+        "accuracy",
+        "f1",
+        "auc",
+        "auroc",
+        "ap",
+        "precision",
+        "recall",
+        "r2",
+        "iou",
+        "dice",
+        "top1",
+        "top5",
+        "kappa",
+        "mcc",
+    ]
+)
 
 
 def number(value: Any) -> float | None:

@@ -245,6 +245,26 @@ def _wrong_prefix(model: Model) -> None:
     del model.files["hf_quant_config.json"]
 
 
+def _sparse_table(model: Model) -> None:
+    """The table of layers leaves out one that is quantized."""
+    _wrong_prefix(model)
+    table = model.config["quantization_config"]["quantized_layers"]
+    model.config["quantization_config"]["quantized_layers"] = {
+        n.replace("model.language_model.", "model."): v for n, v in table.items() if "1.mlp.up_proj" not in n
+    }
+
+
+def _second_scales_differ(model: Model) -> None:
+    """What no calibration token reached falls back on its own largest weight: gate and up get a scale each."""
+    stem = "model.layers.1.mlp.experts.3"
+    model.values[f"{stem}.gate_proj.weight_scale_2"] = struct.pack("<f", 1e-4)
+    model.values[f"{stem}.up_proj.weight_scale_2"] = struct.pack("<f", 3e-4)
+
+
+def _infinite_input(model: Model) -> None:
+    model.values["model.layers.1.mlp.experts.3.down_proj.input_scale"] = struct.pack("<f", math.inf)
+
+
 def _nemotron(model: Model) -> None:
     unquantize("mixer.up_proj")(model)
 
@@ -374,8 +394,22 @@ BAD: Mapping[str, Bad] = {
     "native-fp8-fell-back": Bad(
         lambda: quantized("dense", "fp8-hub"), _native, "none", COVERAGE, "from FP8 to BF16", "release §3.3: an FP8-native source falls back to BF16 and grows"
     ),
+    "expert-uncalibrated": case(
+        "modelopt-nvfp4", drop("layers.1.mlp.experts.3.down_proj.input_scale"), "nvfp4", "input_scale is missing",
+        "release §6: an expert that no calibration token reached (MO #1063, #1354)", arch="moe",
+    ),
+    "expert-uncalibrated-infinite": case(
+        "modelopt-nvfp4", _infinite_input, "nvfp4", "not finite", "release §6: uncalibrated experts", arch="moe"
+    ),
+    "expert-uncalibrated-scales-differ": case(
+        "modelopt-nvfp4", _second_scales_differ, "nvfp4", "different second-level scales",
+        "MO #1411, vllm #54974: gate and up of an expert are computed with one of two scales", arch="moe", engine="vllm",
+    ),
     # -- declaration ------------------------------------------------------------------------------------
     "table-names-other-modules": case("modelopt-fp8", _wrong_prefix, "fp8", "quantized_layers are not in the checkpoint", "MO #2076, vllm #54547: prefixes changed"),
+    "table-is-sparse": case(
+        "modelopt-fp8", _sparse_table, "from-declaration", "stored as FP8 without being declared", "vllm #47318: the list names only some of the layers"
+    ),
     "two-declarations-disagree": case(
         "modelopt-fp8", lambda m: m.config["quantization_config"].update(quant_algo="NVFP4"), "fp8", "hf_quant_config.json", "release §3.1: both files are written"
     ),
@@ -474,6 +508,48 @@ BAD: Mapping[str, Bad] = {
     ),
 }  # fmt: skip
 """Name → what must be refused, and why."""
+
+
+@dataclass(frozen=True)
+class RealBad:
+    """What a toolkit wrote without an error, in the archive of `tests/known_good/checkpoints`."""
+
+    source: str
+    recipe: str
+    failure: FailureClass
+    words: str
+    why: str
+
+
+REAL_BAD: Mapping[str, RealBad] = {
+    "bad-experts-only-on-dense": RealBad(
+        "source", "nvfp4_experts_only", UNSUPPORTED, "the model has no such module",
+        "nvidia-modelopt 0.47.0, its own check switched off: MO #1596",
+    ),
+    "bad-experts-skipped": RealBad(
+        "source-moe", "fp8", COVERAGE, "24 targeted modules are BF16",
+        "compressed-tensors 0.18.0 takes `Linear` modules; transformers 5 holds the experts as one parameter: MO #1219",
+    ),
+    "bad-experts-skipped-nf4": RealBad(
+        "source-moe", "nf4", COVERAGE, "24 targeted modules are BF16", "bitsandbytes 0.50.2, for the same reason"
+    ),
+    "bad-tower-quantized": RealBad(
+        "source-vlm", "nf4", COVERAGE, "vision or audio tower are NF4",
+        "bitsandbytes 0.50.2 through transformers 5.23.0, as it comes: MO #1632",
+    ),
+    "bad-mtp-lost": RealBad(
+        "source-mtp", "fp8", COVERAGE, "multi-token prediction",
+        "transformers 5.14.1 drops what its class does not know: MO #1532",
+    ),
+    "bad-head-dropped": RealBad(
+        "source-same", "fp8", COVERAGE, "missing (the output head)",
+        "llmcompressor 0.13.0 ties a head that equals the embedding, the config does not: MO 0.47 notes, MiniMax-M2.7",
+    ),
+    "ao-intx4": RealBad(
+        "source", "int4", COVERAGE, "stored unpacked", "torchao 0.18.0: four bits in eight, facts/lab.md §6.4"
+    ),
+}  # fmt: skip
+"""Folder → what must be refused, and why."""
 
 
 def _hostile(data: bytes) -> Write:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bad_cases import BAD, UNREADABLE
+from bad_cases import BAD, REAL_BAD, UNREADABLE
+from good_cases import unpack
 
 from assay.core.errors import UnreadableInput
 from assay.core.vocabulary import Outcome, Status
@@ -24,6 +25,25 @@ def test_a_known_failure_is_refused_and_named(tmp_path: Path, name: str) -> None
     reasons = [r.text for r in verdict.reasons if not r.ok]
     assert (verdict.status, verdict.failure_class) == (Status.FAIL, bad.failure), reasons
     assert verdict.outcome is Outcome.INFEASIBLE
+    assert any(bad.words in r for r in reasons), reasons
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what toolkits wrote."""
+    return unpack(tmp_path_factory.mktemp("real"))
+
+
+@pytest.mark.parametrize("name", REAL_BAD)
+def test_what_a_toolkit_wrote_without_an_error_is_refused(real: Path, name: str) -> None:
+    """Real files with the failures of the field: refused, with the words that name the failure."""
+    bad = REAL_BAD[name]
+    source = read_checkpoint(real / bad.source, "source")
+    candidate = read_checkpoint(real / name, source=real / bad.source)
+    gate = CheckpointGate(CheckpointPolicy(recipe=bad.recipe))
+    verdict = gate.judge({"source.checkpoint": source, "candidate.checkpoint": candidate})
+    reasons = [r.text for r in verdict.reasons if not r.ok]
+    assert (verdict.status, verdict.failure_class) == (Status.FAIL, bad.failure), reasons
     assert any(bad.words in r for r in reasons), reasons
 
 

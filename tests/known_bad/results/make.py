@@ -334,6 +334,7 @@ def launcher() -> None:
         min(place.rglob("results.yml")).unlink()
 
     derived("launcher_limit", good, yml("limit_samples: null", "limit_samples: 12"))
+    derived("launcher_limit_inert", good, yml("limit_samples: null", "limit_samples: 4"))
     derived("launcher_wrong_model_404", plain, both(
         stats(successful_count=0, status_codes={"404": 24}, finish_reason={}), yml("value: 7", "value: 0.0 # 7"),
         log('ERROR 404 {"message": "The model `demo-fp8` does not exist."}')))  # fmt: skip
@@ -508,6 +509,25 @@ def plain_rows() -> None:
     write(fresh(BAD / "rows_half_line") / "rows.jsonl", "".join(json.dumps(r) + "\n" for r in rows)[:-40])
 
 
+# complete, valid, comparable, and worse: nothing but the comparison finds these
+
+
+def pairs(name: str, *, kept: int, lost: int, won: int, wrong: int) -> None:
+    """Two sides of one task by the four counts of their pairs."""
+    sides = [(1, 1)] * kept + [(1, 0)] * lost + [(0, 1)] * won + [(0, 0)] * wrong
+    place = fresh(BAD / name)
+    for column, side in enumerate(("baseline", "candidate")):
+        rows = [{"id": f"q{i}", "task": name, "score": pair[column]} for i, pair in enumerate(sides)]
+        write(place / f"{side}.jsonl", rows)
+
+
+def quality() -> None:
+    """Checkpoints without a fault that answer worse; and a drop that the data do not carry."""
+    pairs("loss_awq_gemma", kept=330, lost=98, won=16, wrong=56)
+    pairs("loss_nvfp4_math", kept=130, lost=175, won=20, wrong=175)
+    pairs("loss_arc_easy", kept=156, lost=15, won=6, wrong=123)
+
+
 # derived from real files
 
 
@@ -533,12 +553,22 @@ def real_edits() -> None:
     )
     derived("lm_eval_other_task_version", GOOD / "lm_eval_again", edit_json(
         "results_*.json", lambda d: d["versions"].update({"skills_add": 2.0})))  # fmt: skip
+    derived("lm_eval_other_filter", GOOD / "lm_eval_again", both(
+        *(edit_lines(f"samples_{t}_*.jsonl", rows_with({"filter": "flexible-extract"}))
+          for t in ("skills_add", "skills_tool")),
+        edit_json("results_*.json", lambda d: d.update(
+            json.loads(json.dumps(d).replace("exact_match,none", "exact_match,flexible-extract")
+                       .replace("exact_match_stderr,none", "exact_match_stderr,flexible-extract"))))))  # fmt: skip
+    derived("lm_eval_other_kv_dtype", GOOD / "lm_eval_again", edit_json(
+        "results_*.json", lambda d: d["config"]["model_args"].update({"kv_cache_dtype": "fp8"})))  # fmt: skip
     archive = min((GOOD / "inspect_eval").glob("*.eval"))
     place = fresh(BAD / "inspect_half_written")
     (place / archive.name).write_bytes(archive.read_bytes()[:20_000])
     bomb = fresh(BAD / "inspect_zip_bomb") / "bomb.eval"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr("header.json", " " * (80 << 20))
+        entry = zipfile.ZipInfo("header.json")  # without the time of day
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        opened.writestr(entry, " " * (80 << 20))
     entity = '<?xml version="1.0"?>\n<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>\n'
     write(fresh(BAD / "junit_entities") / "bomb.xml", entity + '<testsuite name="&b;" tests="1"/>\n')
 
@@ -550,4 +580,5 @@ if __name__ == "__main__":
     helm()
     promptfoo()
     plain_rows()
+    quality()
     real_edits()

@@ -11,6 +11,7 @@ from assay.core.errors import UnreadableInput
 from assay.core.verdict import Verdict
 from assay.core.vocabulary import Status
 from assay.gates.comparability import ComparabilityGate, ComparabilityPolicy
+from assay.gates.compare import CompareGate
 from assay.gates.results import ResultsGate, ResultsPolicy
 from assay.readers.results import READERS, archive, read_results
 
@@ -35,6 +36,17 @@ def judge(case: dict[str, Any]) -> Verdict:
         place = GOOD if (GOOD / case["baseline"]).is_dir() else BAD
         sides = {"baseline.results": place / case["baseline"], "candidate.results": BAD / case["case"]}
         return ComparabilityGate().judge({k: read_results(p, subject=k) for k, p in sides.items()})
+    if case.get("gate") == "compare":
+        sides = {
+            f"{side}.results": BAD / case["case"] / f"{side}.jsonl" for side in ("baseline", "candidate")
+        }
+        read = {k: read_results(p, subject=k) for k, p in sides.items()}
+        checked = ResultsGate(
+            ResultsPolicy(expected={case["case"]: len(read["baseline.results"].tasks[0].samples)})
+        )
+        assert all(checked.judge({"results": r}).passed for r in read.values())
+        assert ComparabilityGate().judge(read).passed
+        return CompareGate().judge(read)
     results = read_results(BAD / case["case"], subject="x")
     return ResultsGate(ResultsPolicy(expected=expected)).judge({"results": results})
 
@@ -65,6 +77,13 @@ def test_bad_results_are_refused(case: dict[str, Any]) -> None:
     """Each gets the class that it must get, in words that name the failure."""
     if "zip_bomb" not in case["case"]:
         needs_zstandard(case["case"])
+    if case.get("gate") == "compare":
+        verdict = judge(case)
+        assert verdict.outcome is not None
+        assert verdict.outcome.value == case["decision"], verdict.detail
+        assert case["words"] in verdict.detail
+        assert verdict.extra["point"]["decision"] == "REGRESSION"
+        return
     if case["class"] is None:
         with pytest.raises(UnreadableInput, match=case["words"]):
             read_results(BAD / case["case"], subject="x")

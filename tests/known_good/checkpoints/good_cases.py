@@ -14,7 +14,8 @@ from assay.readers.checkpoint.ggml import BY_NAME, REMOVED
 
 HERE = Path(__file__).parent
 ARCHIVE = HERE / "real.tar.xz"
-"""36 checkpoints of a Llama of one layer, written by `make.py` with the toolkits themselves; 10 MB unpacked."""
+"""Checkpoints of small models, written by `make.py` with the toolkits themselves; 29 MB unpacked. What begins with
+`bad-`, and `ao-intx4`, is in `tests/known_bad/checkpoints/bad_cases.py`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Real:
     scheme: str
     recipe: str
     asymmetric: bool = False
+    source: str = "source"
+    """Folder of what it was made from."""
+    by_hand: bool = False
+    """Real numbers in the layout of a format whose toolkit does not run on CPUs: counted as synthetic."""
 
 
 REAL: Mapping[str, Real] = {
@@ -40,6 +45,8 @@ REAL: Mapping[str, Real] = {
     ),
     "ct-NVFP4A16": Real("compressed-tensors 0.18.0", "compressed-tensors", "NVFP4", "nvfp4a16"),
     "ct-MXFP4A16": Real("compressed-tensors 0.18.0", "compressed-tensors", "MXFP4", "mxfp4a16"),
+    "ct-FP8_BLOCK": Real("compressed-tensors 0.18.0", "compressed-tensors", "FP8", "fp8_block"),
+    "ct-MXFP8A16": Real("compressed-tensors 0.18.0", "compressed-tensors", "MXFP8", "mxfp8a16"),
     "llmc-GPTQ-W4A16": Real("llmcompressor 0.13.0", "compressed-tensors", "INT4", "W4A16"),
     "llmc-AWQ-W4A16_ASYM": Real(
         "llmcompressor 0.13.0", "compressed-tensors", "INT4", "W4A16_ASYM", asymmetric=True
@@ -55,21 +62,82 @@ REAL: Mapping[str, Real] = {
     "mo-INT4_AWQ": Real("nvidia-modelopt 0.47.0", "modelopt", "INT4", "int4_awq"),
     "mo-W4A8_AWQ_BETA": Real("nvidia-modelopt 0.47.0", "modelopt", "INT4", "w4a8_awq_beta"),
     "mo-MXFP4": Real("nvidia-modelopt 0.47.0", "modelopt", "MXFP4", "mxfp4"),
+    "mo-MXFP8": Real("nvidia-modelopt 0.47.0", "modelopt", "MXFP8", "mxfp8"),
+    "mo-INT8_SMOOTHQUANT": Real("nvidia-modelopt 0.47.0", "modelopt", "INT8", "int8_smoothquant"),
+    "mo-INT8_WEIGHT_ONLY": Real("nvidia-modelopt 0.47.0", "modelopt", "INT8", "int8_weight_only"),
+    "mo-FP8_2D_BLOCKWISE_WEIGHT_ONLY": Real(
+        "nvidia-modelopt 0.47.0", "modelopt", "FP8", "fp8_2d_blockwise_weight_only"
+    ),
+    "mo-W4A8_NVFP4_FP8": Real("nvidia-modelopt 0.47.0", "modelopt", "NVFP4", "w4a8_nvfp4_fp8"),
+    "mo-W4A8_MXFP4_FP8": Real("nvidia-modelopt 0.47.0", "modelopt", "MXFP4", "w4a8_mxfp4_fp8"),
+    "mo-W4A16_NVFP4": Real("nvidia-modelopt 0.47.0", "modelopt", "NVFP4", "w4a16_nvfp4"),
+    "moe-mo-FP8": Real("nvidia-modelopt 0.47.0, Qwen3-MoE", "modelopt", "FP8", "fp8", source="source-moe"),
+    "moe-mo-NVFP4": Real(
+        "nvidia-modelopt 0.47.0, Qwen3-MoE", "modelopt", "NVFP4", "nvfp4", source="source-moe"
+    ),
+    "moe-llmc-FP8": Real(
+        "llmcompressor 0.13.0, Qwen3-MoE", "compressed-tensors", "FP8", "fp8_dynamic", source="source-moe"
+    ),
+    "vlm-mo-FP8": Real("nvidia-modelopt 0.47.0, LLaVA", "modelopt", "FP8", "fp8", source="source-vlm"),
+    "vlm-mo-NVFP4": Real("nvidia-modelopt 0.47.0, LLaVA", "modelopt", "NVFP4", "nvfp4", source="source-vlm"),
     "ar-awq": Real("auto-round 0.14.2, auto_awq", "awq", "INT4", "awq", asymmetric=True),
     "ar-gptq": Real("auto-round 0.14.2, auto_gptq", "gptq", "INT4", "gptq"),
     "ar-round": Real("auto-round 0.14.2", "auto-round", "INT4", "autoround"),
+    "gm-3": Real("gptqmodel 7.7.0", "gptq", "INT3", "gptq_int3"),
+    "gm-4": Real("gptqmodel 7.7.0", "gptq", "INT4", "gptq"),
+    "gm-8": Real("gptqmodel 7.7.0", "gptq", "INT8", "gptq_int8"),
+    "gm-v2-act": Real("gptqmodel 7.7.0, gptq_v2 with activation order", "gptq", "INT4", "gptq"),
+    "gm-dynamic": Real("gptqmodel 7.7.0, bits by module", "gptq", "INT4 and INT8", "from-declaration"),
+    "gm-awq": Real("gptqmodel 7.7.0, AWQ", "awq", "INT4", "awq"),
+    "bnb-fp4": Real("bitsandbytes 0.50.2", "bitsandbytes", "FP4", "bnb_fp4"),
     "bnb-int8": Real("bitsandbytes 0.50.2", "bitsandbytes", "INT8", "bnb_int8"),
     "bnb-nf4": Real("bitsandbytes 0.50.2", "bitsandbytes", "NF4", "bnb_nf4"),
     "bnb-nf4dq": Real("bitsandbytes 0.50.2, nested", "bitsandbytes", "NF4", "bnb_nf4"),
     "ao-int8wo": Real("torchao 0.18.0", "torchao", "INT8", "int8_weight_only", asymmetric=True),
+    "ao-int8da": Real("torchao 0.18.0, dynamic activations", "torchao", "INT8", "int8", asymmetric=True),
     "ao-fp8wo": Real("torchao 0.18.0", "torchao", "FP8", "fp8"),
+    "ao-mxfp8": Real("torchao 0.18.0, scales in the order of cuBLAS", "torchao", "MXFP8", "mxfp8"),
+    "ao-nvfp4": Real("torchao 0.18.0, scales in the order of cuBLAS", "torchao", "NVFP4", "nvfp4"),
     "quanto-int8": Real("optimum-quanto 0.2.7", "quanto", "INT8", "quanto_int8"),
     "quanto-int4": Real("optimum-quanto 0.2.7", "quanto", "INT4", "quanto_int4", asymmetric=True),
     "quanto-fp8": Real("optimum-quanto 0.2.7", "quanto", "FP8", "quanto_fp8"),
+    "hqq-2": Real("hqq 0.2.8.post1", "hqq", "INT2", "hqq_2bit", asymmetric=True),
+    "hqq-3": Real("hqq 0.2.8.post1", "hqq", "INT3", "hqq_3bit", asymmetric=True),
     "hqq-4": Real("hqq 0.2.8.post1", "hqq", "INT4", "hqq_4bit", asymmetric=True),
+    "hqq-8": Real("hqq 0.2.8.post1", "hqq", "INT8", "hqq_8bit", asymmetric=True),
     "mlx-affine": Real("mlx-lm 0.32.2", "mlx", "INT4", "mlx_4bit", asymmetric=True),
+    "mlx-affine8": Real("mlx-lm 0.32.2", "mlx", "INT8", "mlx_8bit", asymmetric=True),
+    "mlx-mxfp8": Real("mlx-lm 0.32.2", "mlx", "MXFP8", "mlx_mxfp8"),
+    "mlx-nvfp4": Real("mlx-lm 0.32.2", "mlx", "NVFP4", "mlx_nvfp4"),
     "mlx-mxfp4": Real("mlx-lm 0.32.2", "mlx", "MXFP4", "mlx_mxfp4"),
-    "hub-fp8": Real("torch 2.13.0, by hand in the layout of model hubs", "fp8", "FP8", "deepseek_fp8"),
+    "hub-fp8": Real(
+        "torch 2.13.0, by hand in the layout of model hubs", "fp8", "FP8", "deepseek_fp8", by_hand=True
+    ),
+    "source-wide": Real("transformers 5.14.1", None, "BF16", "none", source="source-wide"),
+    "source-moe": Real("transformers 5.14.1, Qwen3-MoE", None, "BF16", "none", source="source-moe"),
+    "source-vlm": Real("transformers 5.14.1, LLaVA", None, "BF16", "none", source="source-vlm"),
+    **{
+        f"gguf-{preset}": Real(
+            "llama.cpp (xllamacpp 2026.10.11549)",
+            "gguf",
+            schemes,
+            preset,
+            asymmetric=any(k in schemes for k in ("Q2_K", "Q4_K", "Q5_K")),
+            source="source-wide",
+        )
+        for preset, schemes in {
+            "Q2_K": "Q2_K and Q3_K and Q4_K",
+            "Q3_K_M": "Q3_K and Q4_K and Q5_K",
+            "Q4_K_M": "Q4_K and Q6_K",
+            "Q5_K_M": "Q5_K and Q6_K",
+            "IQ3_S": "IQ3_S",
+            "IQ4_NL": "IQ4_NL",
+            "IQ4_XS": "IQ4_XS and Q5_K",
+        }.items()
+    },
+    "gguf-Q4_K_M-fallback": Real(
+        "llama.cpp (xllamacpp 2026.10.11549), rows of 128", "gguf", "Q5_0 and Q6_K and Q8_0", "Q4_K_M"
+    ),
     "gguf-Q8_0": Real("gguf 0.19.0", "gguf", "Q8_0", "Q8_0"),
     "gguf-Q4_0": Real("gguf 0.19.0", "gguf", "Q4_0", "Q4_0"),
 }

@@ -286,6 +286,12 @@ def _mlx(bits: int, group: int, scale: str = "BF16") -> Callable[[Shape], Parts]
 
 _WEIGHTS: Mapping[str, Callable[[Shape], Parts]] = {
     "int8": lambda s: {".weight": ("I8", s), ".weight_scale": ("BF16", (s[0], 1))},
+    "int8-sq": lambda s: {
+        ".weight": ("I8", s),
+        ".weight_scale": ("F32", s[:1]),
+        ".input_scale": ("F32", ()),
+        ".pre_quant_scale": ("BF16", s[1:]),
+    },
     "fp8-channel": lambda s: {".weight": ("F8_E4M3", s), ".weight_scale": ("BF16", (s[0], 1))},
     "fp8-block": lambda s: {
         ".weight": ("F8_E4M3", s),
@@ -444,7 +450,7 @@ FORMATS: Mapping[str, Format] = {
     "modelopt-int4-awq": Format("int4-awq", _mo("W4A16_AWQ"), "int4_awq", "INT4"),
     "modelopt-mxfp4": Format("mxfp4", _mo("mxfp4"), "mxfp4", "MXFP4"),
     "modelopt-mxfp8": Format("mxfp8", _mo("MXFP8"), "mxfp8", "MXFP8"),
-    "modelopt-int8": Format("int8", _mo("W8A8_SQ_PER_CHANNEL"), "int8_smoothquant", "INT8"),
+    "modelopt-int8": Format("int8-sq", _mo("W8A8_SQ_PER_CHANNEL"), "int8_smoothquant", "INT8"),
     "awq-gemm": Format("awq", {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}, "awq", "INT4"),
     "awq-gemv": Format("awq-gemv", {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemv"}, "awq", "INT4"),
     "gptq-4": Format("gptq4", {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": True}, "gptq", "INT4"),

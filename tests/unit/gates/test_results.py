@@ -466,3 +466,12 @@ def test_rounded_headlines_are_the_mean() -> None:
     rows = long([0.0, 100.0, 100.0])
     assert judge(rows.model_copy(update={"score": 66.67, "high": 100.0})).passed
     assert judge(rows.model_copy(update={"score": 66.7, "high": 100.0})).failure_class is ACCOUNTING
+
+
+@pytest.mark.parametrize("names", [("", "\r"), ("\r", "")])
+def test_tasks_whose_names_look_alike_are_both_judged(names: tuple[str, str]) -> None:
+    """One does not stand in for the other: the run fails whichever comes first."""
+    entries: dict[str, Any] = {"": {}, "\r": {"status": "RUNNING"}}
+    verdict = judge_run_summary({"tasks": {n: entries[n] for n in names}})
+    assert verdict.status is Status.FAIL
+    assert any("cannot be told apart" in r.text for r in verdict.reasons)

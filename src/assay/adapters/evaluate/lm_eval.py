@@ -211,6 +211,14 @@ class Adapter:
                 next=f"read {log}",
                 log_tail=_tail(log).decode("utf-8", "replace")[-2000:],
             ) from error
+        beyond = sorted({t.task for t in results.tasks} - set(target.samples or ()))
+        if target.samples is not None and beyond:
+            raise ComponentFailed(
+                f"the study draws items, and lm-eval asked all of {', '.join(beyond[:5])}",
+                failure_class=FailureClass.USER_CONFIG_ERROR,
+                where="evaluate.tasks",
+                next="name every task in `expected_samples`, a group by its parts, or remove it from `tasks`",
+            )
         return served(results, target)
 
     def _run(self, target: Target, endpoint: Endpoint, out: Path, session: Session) -> Path:

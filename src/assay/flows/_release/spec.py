@@ -116,6 +116,12 @@ class ReleaseSpec(Noun):
             return self
         if not self.expected_samples:
             raise ValueError("`sequential` draws items: give the number of each task in `expected_samples`")
+        empty = sorted(task for task, n in self.expected_samples.items() if n < 1)
+        if empty:
+            raise ValueError(f"`sequential` cannot draw from tasks without items: {', '.join(empty)}")
+        tasks = len(self.expected_samples)
+        if self.sequential.n_max is not None and self.sequential.n_max < tasks:
+            raise ValueError(f"`sequential.n_max` must leave at least one item for each of the {tasks} tasks")
         if self.evaluate.options.get("limit") is not None:
             raise ValueError(
                 "`sequential` and `evaluate.limit` exclude each other; `sequential.n_max` is the limit"

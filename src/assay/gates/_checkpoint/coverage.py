@@ -314,6 +314,26 @@ def fused_groups(aligned: Mapping[str, Module], *, strict: bool) -> list[Finding
     )
 
 
+def fused_scales(candidate: Checkpoint, *, strict: bool) -> list[Finding]:
+    """Fused projections must share their second-level scale, or all but one of them are computed with a wrong one.
+
+    Args:
+        candidate: its reader compared them.
+        strict: the engine that will load them is known to fuse them.
+    """
+    found = candidate.facts.get("unequal_scales")
+    names = [str(n) for n in found] if isinstance(found, list | tuple) else []
+    if not names:
+        return []
+    text = (
+        f"{len(names)} fused groups have different second-level scales: {some(names)}; vLLM and SGLang use the "
+        "first for all of a group"
+    )
+    if strict:
+        return [bad(text, where=min(names), measured=len(names), limit=0, unit="groups")]
+    return [good(f"note: {text}", where=min(names))]
+
+
 def _group_of(name: str) -> str | None:
     head, _, last = name.rpartition(".")
     if ".experts." in name:

@@ -202,6 +202,7 @@ def _hub() -> dict[str, Intent]:
     table["mxfp4_hub"] = _one("MXFP4", targets=_EXPERTS)
     table["nvfp4_fp8_mha"] = _one("NVFP4")
     table["nvfp4_four_over_six"] = _one("NVFP4")
+    table |= {f"nvfp4_w4a4_weight_{n}": _one("NVFP4") for n in ("local_hessian", "mse_fp8_sweep")}
     table |= {
         f"mamba_moe_fp8_{n}": _one("FP8", optional=(*LEFT_ALONE, "*")) for n in ("aggressive", "conservative")
     }
@@ -255,6 +256,10 @@ def _bits_scheme(bits: int, kind: str) -> tuple[str, ...]:
     return ("FP8", "MXFP8") if bits == 8 else ("NVFP4", "MXFP4")
 
 
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else ()
+
+
 def resolve(promise: Mapping[str, Any], more: Mapping[str, Mapping[str, Any]] | None = None) -> Intent:
     """An intent from a candidate's `intent` or a policy's.
 
@@ -287,10 +292,16 @@ def resolve(promise: Mapping[str, Any], more: Mapping[str, Mapping[str, Any]] | 
     else:
         raise ValueError("intent names no recipe, scheme or num_bits")
     changes = {k: promise[k] for k in _LISTS if promise.get(k) is not None}
+    odd = sorted(str(s) for s in _listed(changes.get("schemes")) if s not in BUCKETS | FLOATS)
+    if odd:
+        close = get_close_matches(odd[0].upper(), BUCKETS, n=5, cutoff=0.4) or sorted(BUCKETS)[:5]
+        raise ValueError(
+            f"intent.schemes: no precision is called {odd[0][:60]!r}; such as {', '.join(close)}"
+        )
     if isinstance(name, str) and isinstance(bits, int) and not isinstance(bits, bool) and base.schemes:
         kind = promise.get("weight_type") or ("int" if base.schemes[0].startswith("INT") else "float")
         changes["schemes"] = _bits_scheme(bits, str(kind))
-    if base.from_declaration or not base.schemes:
+    if base.from_declaration or not (base.schemes or changes.get("schemes")):
         # Nothing is aimed at: what a toolkit lists as left alone says nothing more.
         changes = {k: v for k, v in changes.items() if k == "schemes"}
     try:

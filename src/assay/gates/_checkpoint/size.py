@@ -40,7 +40,10 @@ def bits_per_weight(scheme: str, shape: tuple[int, ...], group: int | None) -> t
     count = max(1, math.prod(shape))
     room = _MODULE_OVERHEAD_BITS / count
     if scheme in EXACT_BITS:
-        return EXACT_BITS[scheme], EXACT_BITS[scheme] + room + _smoothing(shape)
+        least = EXACT_BITS[scheme]
+        if scheme == "NVFP4" and group:  # ModelOpt's W4A8_NVFP4_FP8 has one scale for 32 weights
+            least = min(least, 4 + 8 / group)
+        return least, EXACT_BITS[scheme] + room + _smoothing(shape)
     bits = _WEIGHT_BITS.get(scheme)
     if bits is None:
         return None

@@ -149,7 +149,8 @@ def _verdict(
     reasons += [_worse(name, task, policy) for name, task in regressed]
     outcome, failure_class = _word(policy, anomalies, regressed)
     if outcome is Outcome.ACCEPT:
-        detail = f"{len(per_task)} tasks within the threshold of {limit:g}"
+        tasks = "1 task is" if len(per_task) == 1 else f"{len(per_task)} tasks are"
+        detail = f"{tasks} within the threshold of {limit:g}"
         reasons.append(Reason(text=f"no task drops by more than {limit:g}", ok=True, limit=limit))
     elif outcome is Outcome.INCONCLUSIVE:
         detail = "no threshold given: nothing is decided"

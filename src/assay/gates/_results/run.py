@@ -85,7 +85,10 @@ def _declared(tasks: list[str], policy: ResultsPolicy) -> bool:
 
 
 def _limit(limit: Any) -> Finding:
-    text = f"the run was limited to {one_line(limit)} samples per task, and the spec declares no limit"
+    text = (
+        f"the run was limited to {one_line(limit)} samples per task, which nobody declared: if it is meant, say how "
+        "many are expected (`--expect TASK=N`, or `expected_samples` in a spec)"
+    )
     return accounting(text, limit)
 
 

@@ -117,7 +117,9 @@ def _is_spike(w: Window, t: Thresholds, back: int = 0, skip: int = 1) -> bool:
     value = w.loss.values[-1 - back]
     centre = median(before)
     height = value - centre
-    floor = t.spike_init_frac * max(abs(w.init if w.init is not None else centre), t.good_start_frac * (w.chance or 0.0))
+    floor = t.spike_init_frac * max(
+        abs(w.init if w.init is not None else centre), t.good_start_frac * (w.chance or 0.0)
+    )
     if not (height > t.spike_mads * mad(before, centre) and height > floor):
         return False
     if height <= (t.spike_over_median - 1) * abs(centre):
@@ -177,9 +179,8 @@ def vanishing_gradient(w: Window, t: Thresholds) -> Judged:
     held = all(
         a < t.vanishing_first and a < t.vanishing_ratio * b for a, b in zip(firsts, lasts, strict=False)
     )
-    level = w.level()
-    if held and level is not None and w.init is not None:
-        held = level > w.start() - t.vanishing_loss_drop * abs(w.start())
+    if held and w.init is not None:
+        held = median(w.loss.tail(10)) > w.init - t.vanishing_loss_drop * abs(w.init)
     if not held:
         return CLEAR
     ratio = firsts[-1] / max(lasts[-1], TINY)
@@ -310,8 +311,7 @@ def plateau(w: Window, t: Thresholds, good_start: bool = False) -> Judged:
     """Class 10: nothing was learned in the time in which a run should have learned something."""
     if not w.loss.fresh(w.row) or w.init is None or w.best.last is None or w.resumed or good_start:
         return None
-    earliest = t.plateau_rows if w.loss.count > 1 else 0
-    if w.row < earliest or (w.progress is not None and w.progress < t.plateau_plan_frac) or sweeping(w, t):
+    if w.row < t.plateau_rows or (w.progress is not None and w.progress < t.plateau_plan_frac) or sweeping(w, t):
         return None
     level = w.level() or 0.0
     reference = w.start()

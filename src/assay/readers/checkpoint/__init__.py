@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ _SAVE_AGAIN = (
     "load it with the toolkit that made it and call save_pretrained(..., safe_serialization=True); "
     "torchao writes safetensors from 0.15 on, with quantization classes of version 2"
 )
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+"""What people type who mean a model on a hub: owner/name."""
 _NESTED_MANY = 64
 _MAX_PROBLEMS = 200
 
@@ -120,7 +123,15 @@ def _digests(artifacts: tuple[Artifact, ...]) -> dict[str, int]:
 
 def _read(root: Path) -> tuple[Files, _Read]:
     if not _exists(root):
-        refuse("no such checkpoint", root, allowed="a folder with safetensors or GGUF, or such a file")
+        hub = _HUB_ID.fullmatch(str(root))
+        refuse(
+            "no such checkpoint",
+            root,
+            allowed="a folder with safetensors or GGUF, or such a file",
+            next=f"only local files are read; fetch it first: hf download {root} --local-dir DIR"
+            if hub
+            else "",
+        )
     files = find(root)
     if not root.is_dir():
         return files, _read_one_file(files, root)
@@ -145,7 +156,9 @@ def _read_one_file(files: Files, path: Path) -> _Read:
             next=_SAVE_AGAIN,
         )
     if not path.name.endswith(".safetensors"):
-        refuse("no safetensors or GGUF in it", path, allowed="safetensors or GGUF")
+        refuse(
+            "no file of weights", path, allowed="safetensors or GGUF", next="name the folder that it lies in"
+        )
     container = safetensors.read_file(path, files.size(path.name))
     beside = path.parent / "config.json"
     # A single shard is judged with the declaration that lies beside it.
@@ -164,7 +177,8 @@ def _read_folder(files: Files) -> _Read:
     )
     if not nested:
         pickled = next((n for n in files.paths if n.endswith(_PICKLES)), None)
-        what = f"{pickled} is a pickle, which is never loaded" if pickled else "no safetensors or GGUF in it"
+        what = "no safetensors or GGUF in it" if files.paths else "the folder is empty"
+        what = f"{pickled} is a pickle, which is never loaded" if pickled else what
         refuse(what, files.root, allowed="safetensors or GGUF", next=_SAVE_AGAIN if pickled else "")
     if len(nested) > _NESTED_MANY:
         refuse(f"{len(nested)} folders with weights in it: name one of them", files.root)
@@ -280,6 +294,7 @@ def _with_scales(checkpoint: Checkpoint, container: Container) -> Checkpoint:
     from assay.readers.checkpoint.scales import (  # noqa: PLC0415 - numpy only where it is used
         examine,
         examine_cache,
+        unequal,
     )
 
     cache = examine_cache(container)
@@ -292,4 +307,7 @@ def _with_scales(checkpoint: Checkpoint, container: Container) -> Checkpoint:
             for m in checkpoint.modules
         )
         checkpoint = checkpoint.model_copy(update={"modules": modules})
-    return checkpoint.model_copy(update={"facts": {**checkpoint.facts, "scales": facts}})
+    more = {**checkpoint.facts, "scales": facts}
+    if groups := unequal(checkpoint.modules, container):
+        more["unequal_scales"] = groups
+    return checkpoint.model_copy(update={"facts": more})

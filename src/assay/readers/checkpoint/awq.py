@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.core.checkpoint import ModuleKind
-from assay.readers.checkpoint.declared import TARGETED, Parts, plain, read_modules, strings, whole
+from assay.readers.checkpoint.declared import TARGETED, Parts, read_modules, strings, unpacked, whole
 from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor
 from assay.readers.checkpoint.precision import IGNORED, NOTHING, Claim, Stored
 
@@ -46,13 +46,7 @@ def read(container: Container, declaration: Declaration) -> Layout:
 def _judge(parts: Parts, claim: Claim, *, gemm: bool) -> Stored | None:
     packed, scales = parts.get("qweight"), parts.get("scales")
     if packed is None:
-        leftover = sorted(p for p in ("qzeros", "scales") if p in parts)
-        stored = plain(parts, claim)
-        if stored is None or not leftover:
-            return stored
-        return Stored(
-            stored.scheme, stored.bits, stored.shape, None, (f"weight beside {', '.join(leftover)}",)
-        )
+        return unpacked(parts, claim, ("qzeros", "scales"))
     if packed.dtype != "I32" or len(packed.shape) != 2:
         return Stored("UNKNOWN", 0, packed.shape, None, (f"qweight is {packed.dtype} {list(packed.shape)}",))
     if scales is None or len(scales.shape) != 2 or 0 in scales.shape:

@@ -30,6 +30,8 @@ PARTS = (
     "SCB",
     "weight_format",
 )
+_ROUTERS = frozenset({"gate", "router"})
+"""No `Linear` from transformers 5 on, so bitsandbytes leaves them alone and no list says so."""
 _MAX_STATE_BYTES = 4096
 _STORAGE: Mapping[str, str] = {
     "uint8": "U8", "int8": "I8", "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64",
@@ -168,6 +170,8 @@ def _claim(name: str, stored: Stored, block: Mapping[str, Any]) -> Claim:
     if any(name == s or name.endswith("." + s) or s in name.split(".") for s in skipped):
         return Claim(ignored=True)
     if classify(name, stored.shape) not in {ModuleKind.LINEAR, ModuleKind.HEAD}:
+        return Claim()
+    if stored.bits >= 16 and name.rpartition(".")[2] in _ROUTERS:
         return Claim()
     if block.get("load_in_4bit") is True or block.get("_load_in_4bit") is True:
         kind = str(block.get("bnb_4bit_quant_type", "fp4")).upper()

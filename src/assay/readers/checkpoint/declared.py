@@ -153,6 +153,15 @@ def plain(parts: Parts, claim: Claim) -> Stored | None:
     return found or Stored("UNKNOWN", 0, weight.shape)
 
 
+def unpacked(parts: Parts, claim: Claim, companions: Iterable[str]) -> Stored | None:
+    """A module without packed codes; companions that lie beside a plain weight all the same are a problem."""
+    leftover = sorted(p for p in companions if p in parts)
+    stored = plain(parts, claim)
+    if stored is None or not leftover:
+        return stored
+    return Stored(stored.scheme, stored.bits, stored.shape, None, (f"weight beside {', '.join(leftover)}",))
+
+
 def skipped(name: str, patterns: Iterable[str]) -> bool:
     """Whether a list like `modules_to_not_convert` names a module: itself, a parent of it, or its last parts."""
     dotted = f".{name}."

@@ -14,6 +14,7 @@ from assay.readers.checkpoint.bitsandbytes import STATES, read_state
 from assay.readers.checkpoint.files import read_range
 from assay.readers.checkpoint.layout import Container, Tensor
 from assay.readers.checkpoint.precision import SCALES
+from assay.readers.checkpoint.torchao import swizzled
 
 Array: TypeAlias = NDArray[np.float32]
 Parts: TypeAlias = Mapping[str, Tensor]
@@ -47,7 +48,7 @@ def load(container: Container, module: Module, rows: int) -> Array:
     if "SCB" in parts:
         return _raw(parts["weight"], rows) * whole_tensor(parts["SCB"])[:rows, None] / np.float32(127)
     if "qdata" in parts:
-        return _torchao(parts, rows)
+        return _torchao(parts, module, rows)
     if "qweight" in parts:
         return _gptq(parts, module, rows) if _is_gptq(parts, module) else _awq(parts, module, rows)
     if "W_q" in parts:
@@ -96,10 +97,8 @@ def _packed(parts: Parts, module: Module, rows: int) -> Array:
         return _modelopt_int4(packed, scale, module, rows)
     data = _view(packed, rows, np.dtype("u1"))
     codes = _FP4[np.stack((data & 15, data >> 4), -1).reshape(rows, inputs)]
-    if module.scheme == "MXFP4":
-        exponents = _view(scale, rows, np.dtype("u1")).astype(np.float32) - 127
-        return np.asarray(codes * np.repeat(np.exp2(exponents), 32, 1)[:, :inputs], np.float32)
-    return np.asarray(codes * _scale(scale, rows, module.shape) * _second_level(parts), np.float32)
+    second = np.float32(1) if module.scheme == "MXFP4" else _second_level(parts)
+    return np.asarray(codes * _scale(scale, rows, module.shape) * second, np.float32)
 
 
 def _second_level(parts: Parts) -> np.float32:
@@ -137,13 +136,35 @@ def _bitsandbytes(parts: Parts, part: str, module: Module, rows: int) -> Array:
     return np.asarray(values.reshape(rows, inputs), np.float32)
 
 
-def _torchao(parts: Parts, rows: int) -> Array:
-    if parts["qdata"].dtype not in {"I8", "F8_E4M3"}:
-        raise Unsupported(f"torchao codes in {parts['qdata'].dtype}")
-    codes = _raw(parts["qdata"], rows)
+def _torchao(parts: Parts, module: Module, rows: int) -> Array:
+    packed = parts["qdata"]
+    if packed.dtype == "U8" and module.scheme in {"NVFP4", "MXFP4"}:
+        data = _view(packed, rows, np.dtype("u1"))
+        codes = _FP4[np.stack((data & 15, data >> 4), -1).reshape(rows, -1)]
+    elif packed.dtype in {"I8", "F8_E4M3"}:
+        codes = _raw(packed, rows)
+    else:
+        raise Unsupported(f"torchao codes in {packed.dtype}")
     if "zero_point" in parts:
-        codes = codes - _expanded(whole_tensor(parts["zero_point"]), rows, parts["qdata"].shape)
-    return np.asarray(codes * _scale(parts["scale"], rows, parts["qdata"].shape))
+        codes = codes - _expanded(whole_tensor(parts["zero_point"]), rows, module.shape)
+    scale = _unswizzled(parts["scale"], module)
+    scale = (
+        _scale(parts["scale"], rows, module.shape) if scale is None else _expanded(scale, rows, module.shape)
+    )
+    if "per_tensor_scale" in parts:
+        scale = scale * np.float32(whole_tensor(parts["per_tensor_scale"]).reshape(-1)[0])
+    return np.asarray(codes * scale, np.float32)
+
+
+def _unswizzled(tensor: Tensor, module: Module) -> Array | None:
+    """Scales out of the order of cuBLAS, one per row and group; None where they are stored in plain order."""
+    out, inputs = module.shape
+    columns = -(-inputs // (module.group_size or inputs))
+    if tensor.shape != swizzled(out, columns) or tensor.shape == (out, columns):
+        return None
+    tall, wide = -(-out // 128), -(-columns // 4)
+    tiles = whole_tensor(tensor).reshape(tall, wide, 32, 4, 4).transpose(0, 3, 2, 1, 4)
+    return np.asarray(tiles.reshape(tall * 128, wide * 4)[:out, :columns])
 
 
 def _is_gptq(parts: Parts, module: Module) -> bool:
@@ -199,22 +220,26 @@ def _mlx(parts: Parts, module: Module, rows: int) -> Array:
     if "biases" in parts:
         scale, bias = (np.repeat(_raw(parts[p], rows), group, 1)[:, :inputs] for p in ("scales", "biases"))
         return np.asarray(codes * scale + bias, np.float32)
-    if module.scheme != "MXFP4":
-        raise Unsupported(f"MLX {module.scheme}")
-    exponents = _view(parts["scales"], rows, np.dtype("u1")).astype(np.float32) - 127
-    return np.asarray(_FP4[codes] * np.repeat(np.exp2(exponents), group, 1)[:, :inputs], np.float32)
+    values = _FP4[codes] if bits == 4 else _float8("F8_E4M3")[codes]
+    if module.scheme == "NVFP4":  # its scales are E4M3, stored as plain bytes
+        scale = _float8("F8_E4M3")[_view(parts["scales"], rows, np.dtype("u1"))]
+        return np.asarray(values * np.repeat(scale, group, 1)[:, :inputs], np.float32)
+    return np.asarray(values * _scale(parts["scales"], rows, module.shape), np.float32)
 
 
 def _hqq(parts: Parts, module: Module, rows: int) -> Array:
-    """Codes are packed along the rows of [groups, group]: the first half in the high bits, the second in the low."""
-    bits, group = int(module.weight_bits), module.group_size
-    if bits not in {4, 8} or group is None or parts["W_q"].dtype != "U8":
-        raise Unsupported(f"HQQ at {bits} bits")
-    data = _view(parts["W_q"], None, np.dtype("u1"))
-    codes = data if bits == 8 else np.concatenate((data >> 4, data & 15), 0)
-    values = (codes.reshape(-1, group).astype(np.float32) - whole_tensor(parts["zero"])) * whole_tensor(
-        parts["scale"]
-    )
+    """Codes are packed along the rows of [groups, group]: the first rows in the highest bits, and so on.
+
+    Three bits are packed ten to a word of 32, all others as many as a byte holds.
+    """
+    bits, group, packed = int(module.weight_bits), module.group_size, parts["W_q"]
+    if group is None or packed.dtype != ("I32" if bits == 3 else "U8"):
+        raise Unsupported(f"HQQ at {bits} bits in {packed.dtype}")
+    data = _view(packed, None, np.dtype("<u4" if bits == 3 else "u1"))
+    each = 10 if bits == 3 else 8 // bits
+    codes = np.concatenate([(data >> (bits * (each - 1 - i))) & (2**bits - 1) for i in range(each)], 0)
+    codes = codes.reshape(-1, group)[: math.prod(module.shape) // group].astype(np.float32)
+    values = (codes - whole_tensor(parts["zero"])) * whole_tensor(parts["scale"])
     return np.asarray(values.reshape(module.shape)[:rows], np.float32)
 
 
@@ -277,6 +302,8 @@ def _raw(tensor: Tensor, rows: int | None) -> Array:
         return np.asarray(words.view(np.float32))
     if dtype in {"F8_E4M3", "F8_E5M2"}:
         return np.asarray(_float8(dtype)[_view(tensor, rows, np.dtype("u1"))])
+    if dtype == "F8_E8M0":
+        return np.exp2(_view(tensor, rows, np.dtype("u1")).astype(np.float32) - 127)
     plain = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "U8": "u1", "I32": "<i4"}
     if dtype not in plain:
         raise Unsupported(f"dtype {dtype}")
@@ -317,7 +344,11 @@ def _unpack(words: NDArray[Any], bits: int, count: int) -> NDArray[np.uint32]:
 
 
 def _scale(tensor: Tensor, rows: int, shape: tuple[int, ...]) -> Array:
-    return _expanded(whole_tensor(tensor), rows, shape)
+    """One scale per weight; powers of two are stored as their exponents (E8M0, also as plain bytes)."""
+    values = whole_tensor(tensor)
+    if tensor.dtype == "U8":
+        values = np.exp2(values - 127)
+    return _expanded(values, rows, shape)
 
 
 def _expanded(values: Array, rows: int, shape: tuple[int, ...]) -> Array:
@@ -327,6 +358,8 @@ def _expanded(values: Array, rows: int, shape: tuple[int, ...]) -> Array:
         return np.full((rows, 1), values.reshape(-1)[0], np.float32)
     if values.ndim == 1:
         values = values[:, None]
+    if values.ndim == 4:  # ModelOpt keeps the axes inside a block: [rows, 1, columns, 1]
+        values = values.reshape(values.shape[0], values.shape[2])
     tall = values if values.shape[0] == out else np.repeat(values, _block(out, values.shape[0]), 0)
     wide = tall[:rows]
     return wide if wide.shape[1] == 1 else np.repeat(wide, _block(inputs, wide.shape[1]), 1)[:, :inputs]

@@ -103,6 +103,20 @@ class Files:
                 refuse("changed while it was read", path, next="read it when nothing writes to it any more")
 
 
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that git-LFS has not fetched yet."""
+
+
+def refuse_pointer(start: bytes, path: Path) -> None:
+    """Name what is not the weights but stands for them.
+
+    Raises:
+        UnreadableInput: if the file begins as a git-LFS pointer.
+    """
+    if start and LFS_POINTER.startswith(start[: len(LFS_POINTER)]) and len(start) >= 8:
+        refuse("a git-LFS pointer, not the weights", path, next="git lfs pull, in its folder")
+
+
 def find(root: Path) -> Files:
     """The files of a checkpoint folder, or the one file.
 

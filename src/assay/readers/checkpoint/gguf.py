@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from assay.core.canon import digest_bytes
 from assay.core.checkpoint import Module, ModuleKind
-from assay.readers.checkpoint.files import Files, plain, refuse, visible
+from assay.readers.checkpoint.files import Files, plain, refuse, refuse_pointer, visible
 from assay.readers.checkpoint.ggml import (
     ASYMMETRIC,
     BY_NAME,
@@ -145,7 +145,9 @@ def read_files(files: Files, names: list[str]) -> Container:
     counts = {_whole(part.metadata.get("split.count"), 1) for part in models}
     if len(models) > 1 and counts != {len(models)}:
         refuse(
-            f"{len(models)} GGUF files that are not the splits of one model", files.root, next="name one file"
+            f"{len(models)} GGUF files that are not the splits of one model",
+            files.root,
+            next=f"name one of them: {', '.join(visible(n, 60) for n in sorted(names)[:5])}",
         )
     tensors: dict[str, Tensor] = {}
     problems: list[str] = []
@@ -256,7 +258,9 @@ def _whole(value: Any, default: int) -> int:
 
 
 def _read(reader: _Reader) -> Container:
-    if reader.take(4) != b"GGUF":
+    magic = reader.take(4)
+    if magic != b"GGUF":
+        refuse_pointer(magic + bytes(reader.data[4:24]), reader.path)
         refuse("does not begin with GGUF", reader.path)
     version = reader.number("<I")
     if version not in {2, 3}:

@@ -7,7 +7,15 @@ from typing import Any
 
 from assay.core.checkpoint import ModuleKind
 from assay.readers.checkpoint.awq import read as read_awq
-from assay.readers.checkpoint.declared import TARGETED, Parts, compiled, plain, read_modules, strings, whole
+from assay.readers.checkpoint.declared import (
+    TARGETED,
+    Parts,
+    compiled,
+    read_modules,
+    strings,
+    unpacked,
+    whole,
+)
 from assay.readers.checkpoint.files import visible
 from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor
 from assay.readers.checkpoint.precision import IGNORED, NOTHING, Claim, Stored
@@ -81,13 +89,7 @@ def _dynamic(block: Mapping[str, Any]) -> tuple[list[tuple[Any, Claim]], list[st
 def _judge(parts: Parts, claim: Claim) -> Stored | None:
     packed, scales, zeros = parts.get("qweight"), parts.get("scales"), parts.get("qzeros")
     if packed is None:
-        leftover = sorted(p for p in ("qzeros", "scales", "g_idx") if p in parts)
-        stored = plain(parts, claim)
-        if stored is None or not leftover:
-            return stored
-        return Stored(
-            stored.scheme, stored.bits, stored.shape, None, (f"weight beside {', '.join(leftover)}",)
-        )
+        return unpacked(parts, claim, ("qzeros", "scales", "g_idx"))
     if packed.dtype != "I32" or len(packed.shape) != 2:
         return Stored("UNKNOWN", 0, packed.shape, None, (f"qweight is {packed.dtype} {list(packed.shape)}",))
     rows, out = packed.shape

@@ -24,7 +24,7 @@ ALGORITHMS: Mapping[str, tuple[str, int, int | None]] = {
     "NVFP4_AWQ": ("NVFP4", 4, 16),
     "NVFP4_SVD": ("NVFP4", 4, 16),
     "W4A16_NVFP4": ("NVFP4", 4, 16),
-    "W4A8_NVFP4_FP8": ("NVFP4", 4, None),
+    "W4A8_NVFP4_FP8": ("NVFP4", 4, 32),
     "W4A16_AWQ": ("INT4", 4, 128),
     "W4A8_AWQ": ("INT4", 4, 128),
     "W8A16": ("INT8", 8, None),
@@ -34,8 +34,12 @@ ALGORITHMS: Mapping[str, tuple[str, int, int | None]] = {
     "W4A8_MXFP4_FP8": ("MXFP4", 4, 32),
 }
 """quant_algo → bucket, bits, group size."""
-_STATIC = frozenset({"FP8", "NVFP4", "NVFP4_AWQ", "NVFP4_SVD", "W4A8_AWQ"})
+_STATIC = frozenset(
+    {"FP8", "NVFP4", "NVFP4_AWQ", "NVFP4_SVD", "W4A8_AWQ", "W4A8_NVFP4_FP8", "W8A8_SQ_PER_CHANNEL"}
+)
 """Algorithms that quantize activations by a scale that is stored."""
+_BLOCKS = {"FP8_PB_WO": (128, 128), "FP8_PB_REAL": (128, 128), "W4A8_NVFP4_FP8": (1, 32)}
+"""Algorithms whose blocks are not those of their bucket."""
 _WILD = frozenset("*?[")
 _MAX_PATTERN_CHARS = 500
 _MAX_PATTERNS = 5_000
@@ -93,7 +97,14 @@ def _claim(algorithm: Any, group: Any) -> Claim | None:
     needs += ("weight_scale_2",) if algorithm.upper() == "W4A8_AWQ" else ()
     # Only integers and micro-scaled floats come in groups; some exports write a group size for FP8 as well.
     group_size = size if found[2] else None
-    return Claim(scheme=found[0], bits=found[1], group_size=group_size, activation=activation, needs=needs)
+    return Claim(
+        scheme=found[0],
+        bits=found[1],
+        group_size=group_size,
+        activation=activation,
+        block=_BLOCKS.get(algorithm.upper()),
+        needs=needs,
+    )
 
 
 def _layer_claim(entry: Any) -> Claim | None:
@@ -164,7 +175,7 @@ def _disagreements(block: Mapping[str, Any], sidecar: Mapping[str, Any]) -> list
         return []
     problems = []
     ours, theirs = block.get("quant_algo"), sidecar.get("quant_algo")
-    if ours is not None and ours != theirs:
+    if ours != theirs:
         problems.append(f"config.json says quant_algo {ours!r}, hf_quant_config.json {theirs!r}")
     kept, excluded = strings(block.get("ignore")), strings(sidecar.get("exclude_modules"))
     mixed = str(theirs).upper() == "MIXED_PRECISION"

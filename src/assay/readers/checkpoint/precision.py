@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -108,7 +109,7 @@ def _with(stored: Stored, problem: str) -> Stored:
 
 def _packed(packed: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], claim: Claim) -> Stored:
     if packed.dtype == "U8" and packed.shape:
-        return _fp4((*packed.shape[:-1], 2 * packed.shape[-1]), scale, parts)
+        return _fp4((*packed.shape[:-1], 2 * packed.shape[-1]), scale, parts, claim)
     if packed.dtype != "I32" or len(packed.shape) < 2:
         return Stored("UNKNOWN", 0, packed.shape, None, (f"weight_packed is {packed.dtype} {packed.shape}",))
     if claim.bits is None:
@@ -137,19 +138,20 @@ def _packed(packed: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], c
     return Stored(f"INT{bits}", bits, shape, _group(scale, shape), problems, points is None)
 
 
-def _fp4(shape: tuple[int, ...], scale: Tensor | None, parts: Mapping[str, Tensor]) -> Stored:
+def _fp4(shape: tuple[int, ...], scale: Tensor | None, parts: Mapping[str, Tensor], claim: Claim) -> Stored:
     if scale is None:
         return Stored("FP4", 4, shape, None, ("weight_scale is missing",))
     if scale.dtype in {"U8", "F8_E8M0"}:
         return Stored("MXFP4", 4, shape, 32, _grouped(scale, shape, 32))
     if scale.dtype in FP8_DTYPES:
-        wrong = _grouped(scale, shape, 16)
+        group = 16 if claim.block is None else claim.block[1]
+        wrong = _grouped(scale, shape, group)
         second = next((parts[p] for p in ("weight_global_scale", "weight_scale_2") if p in parts), None)
         if second is None:
             wrong += ("second-level scale is missing",)
         elif second.dtype != "F32":
             wrong += (f"second-level scale is {second.dtype}, not F32",)
-        return Stored("NVFP4", 4, shape, 16, wrong)
+        return Stored("NVFP4", 4, shape, group, wrong)
     return Stored("FP4", 4, shape, None, (f"weight_scale is {scale.dtype}, not a scale of 4-bit floats",))
 
 
@@ -176,14 +178,14 @@ def _halved(weight: Tensor, scale: Tensor | None, parts: Mapping[str, Tensor], c
     if len(weight.shape) < 2:
         return Stored(weight.dtype, 8, weight.shape, None, ("packed weight with one dimension",))
     if weight.dtype == "F4":
-        return _fp4(weight.shape, scale, parts)
+        return _fp4(weight.shape, scale, parts, claim)
     *outer, out, inputs = weight.shape
     by_outputs = scale is not None and scale.shape[-2:-1] == (2 * out,)
     if by_outputs or (scale is None and claim.scheme == "INT4"):
         shape = (*outer, 2 * out, inputs)
         problems = _scale_problems(scale, shape, claim, parts)
         return Stored("INT4", 4, shape, _group(scale, shape), problems)
-    return _fp4((*outer, out, 2 * inputs), scale, parts)
+    return _fp4((*outer, out, 2 * inputs), scale, parts, claim)
 
 
 def _group(scale: Tensor | None, shape: tuple[int, ...]) -> int | None:
@@ -213,7 +215,7 @@ def _scale_problems(
     group = claim.group_size if claim.granularity in {None, "group"} else None
     if claim.block is not None:
         wanted = blocks(shape, claim.block)
-        return () if scale.shape == wanted else (_shape_problem(scale, shape, wanted=wanted),)
+        return () if _in_blocks(scale, wanted) else (_shape_problem(scale, shape, wanted=wanted),)
     if not _fits(scale, shape, claim.granularity):
         return (_shape_problem(scale, shape, group),)
     columns = scale.shape[-1] if scale.shape else 1
@@ -241,6 +243,13 @@ def _fits(scale: Tensor, shape: tuple[int, ...], granularity: str | None) -> boo
         return False
     # Blocks of fewer than 8 rows are in no format: rather is the scale half as long as it must be.
     return tall == out or -(-out // tall) >= _LEAST_BLOCK_ROWS
+
+
+def _in_blocks(scale: Tensor, wanted: tuple[int, ...]) -> bool:
+    """ModelOpt writes one block without axes and several with those inside a block: [rows, 1, columns, 1]."""
+    *outer, tall, wide = wanted
+    alone = scale.shape == () and math.prod(wanted) == 1
+    return alone or scale.shape in {wanted, (*outer, tall, 1, wide, 1)}
 
 
 def blocks(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from assay.readers.checkpoint.files import Files, parse_json, read_object, refuse, visible
+from assay.readers.checkpoint.files import Files, parse_json, read_object, refuse, refuse_pointer, visible
 from assay.readers.checkpoint.layout import Container, Tensor
 
 MAX_HEADER_BYTES = 100_000_000
@@ -98,6 +98,7 @@ def _header(path: Path, size: int) -> tuple[dict[str, Any], int]:
             start = file.read(8)
             if len(start) < 8:
                 refuse("too short for a safetensors file", path)
+            refuse_pointer(start, path)
             (length,) = struct.unpack("<Q", start)
             if length > MAX_HEADER_BYTES:
                 refuse(f"header of {length} bytes: at most {MAX_HEADER_BYTES} are allowed", path)
@@ -174,6 +175,8 @@ def _sorted_out(
     apart = [n for n in found if _APART.match(n)]
     shards = [n for n in found if n not in apart] or found
     notes = tuple(f"{n} lies beside the checkpoint and is not judged" for n in apart if n not in shards)
+    if shards and shards[0].startswith("adapter_"):
+        notes = (*notes, f"{shards[0]} holds an adapter, no whole model")
     if wanted is not None:
         listed = set(wanted.values())
         problems = [f"the index names {visible(n)}, which is missing" for n in sorted(listed - set(found))]

@@ -23,8 +23,13 @@ _CACHE = (".k_scale", ".v_scale", ".q_scale", ".kv_scale")
 SUFFIXES = frozenset((
     "weight_scale", "weight_scale_inv", "scale_inv", "weight_scale_2", "weight_global_scale", "scales", "scale", "SCB",
     "weight.absmax", "weight.nested_absmax", "weight._scale", "input_scale", "input_global_scale", "pre_quant_scale",
-    "activation_scale", "output_scale",
+    "activation_scale", "output_scale", "weight_per_tensor_scale", "weight_act_per_tensor_scale",
 ))  # fmt: skip
+_SECOND = ("weight_scale_2", "weight_global_scale")
+_FUSED: Mapping[str, str] = {
+    "q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up",
+    "w1": "w13", "w3": "w13",
+}  # fmt: skip
 _MAY_BE_ZERO = (
     "SCB",
     "weight.absmax",
@@ -74,6 +79,25 @@ def examine(modules: Sequence[Module], container: Container) -> tuple[dict[str, 
         "bytes_read": count,
     }
     return {name: "; ".join(what) for name, what in problems.items()}, facts
+
+
+def unequal(modules: Sequence[Module], container: Container) -> list[str]:
+    """Fused groups of NVFP4 modules with different second-level scales, named by their parent.
+
+    Engines compute gate and up, and q, k and v, as one matrix with one such scale. Exports unify them; those of
+    experts that no calibration token reached were seen not to (Model-Optimizer #1411, vllm #54974).
+    """
+    groups: dict[str, list[Tensor]] = {}
+    for module in (m for m in modules if m.scheme == "NVFP4"):
+        parent, _, last = module.name.rpartition(".")
+        if last in _FUSED:
+            tensors = [container.tensors.get(f"{module.name}.{part}") for part in _SECOND]
+            groups.setdefault(f"{parent}.{_FUSED[last]}", []).extend(t for t in tensors if t is not None)
+    taken = sorted(groups)[:: -(-len(groups) // MAX_MODULES) or 1]
+    with ExitStack() as stack:
+        files: dict[str, int] = {}
+        values = {name: {_bytes(t, files, stack) for t in groups[name]} - {None} for name in taken}
+    return [name for name, found in values.items() if len(found) > 1]
 
 
 def examine_cache(container: Container) -> tuple[str, ...]:

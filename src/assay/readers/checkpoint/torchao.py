@@ -156,9 +156,9 @@ def _stored(entry: Mapping[str, Any], parts: Mapping[str, Tensor], other: str = 
         problems += ("zero_point is U8, qdata I8",)
     if points is not None and scale is not None and points.shape != scale.shape:
         problems += (f"zero_point has shape {list(points.shape)}, scale {list(scale.shape)}",)
-    group = None
-    if scale is not None and len(scale.shape) == 2 and len(shape) == 2 and 1 < scale.shape[1] <= shape[1]:
-        group = shape[1] // scale.shape[1]
+    group = _block_size(entry)
+    if group is None and scale is not None and len(scale.shape) == len(shape) == 2:
+        group = shape[1] // scale.shape[1] if 1 < scale.shape[1] <= shape[1] else None
     return Stored(scheme, bits, shape, group, problems)
 
 
@@ -170,19 +170,37 @@ def _logical(entry: Mapping[str, Any]) -> tuple[int, ...] | None:
     return tuple(v for v in sides if v) if sides and all(sides) else None
 
 
+def _block_size(entry: Mapping[str, Any]) -> int | None:
+    """Weights per scale of a micro-scaled tensor; other tensors tell a size for each dimension."""
+    data = entry.get("_data")
+    return whole(data.get("block_size")) if isinstance(data, Mapping) else None
+
+
+def swizzled(rows: int, columns: int) -> tuple[int, int]:
+    """The shape of scales in the order of cuBLAS: tiles of 128 x 4, each stored as 32 x 16.
+
+    Source: torchao 0.18 prototype/mx_formats/utils.py, `to_blocked`.
+    """
+    return 32 * -(-rows // 128), 16 * -(-columns // 4)
+
+
 def _scale_problems(
     scale: Tensor | None, entry: Mapping[str, Any], shape: tuple[int, ...]
 ) -> tuple[str, ...]:
     """One scale for each block, where the block is said."""
     data = entry.get("_data")
     found = data.get("block_size") if isinstance(data, Mapping) else None
-    block = [whole(v) for v in found] if isinstance(found, list) else []
+    size = _block_size(entry)
+    block = [1] * (len(shape) - 1) + [size] if size else found if isinstance(found, list) else []
+    block = [whole(v) for v in block]
     if scale is None or len(block) != len(shape) or not all(block):
         return ()
     if scale.dtype not in {"F16", "BF16", "F32", "F8_E4M3", "F8_E8M0", "U8"}:
         return (f"scale is {scale.dtype}, not a float",)
     wanted = tuple(-(-side // (step or 1)) for side, step in zip(shape, block, strict=True))
     flat = wanted[:-1] if wanted[-1:] == (1,) else wanted
+    if size and isinstance(data, Mapping) and data.get("is_swizzled_scales") is True and len(wanted) == 2:
+        wanted = flat = swizzled(*wanted)
     fits = scale.shape in {wanted, flat} or scale.elements == math.prod(wanted) == 1
     return () if fits else (f"scale has shape {list(scale.shape)}, not {list(wanted)}",)
 
@@ -195,7 +213,7 @@ def _scheme(kind: str, data: Any) -> tuple[str, int]:
         bits = _INT_BITS.get(text if text.startswith("torch.") else f"torch.{text}")
         return (f"INT{bits}", bits) if bits else ("UNKNOWN", 8)
     if kind == "MXTensor":
-        text = json.dumps(data) if isinstance(data, Mapping) else ""
+        text = json.dumps(data.get("weight_dtype", data)) if isinstance(data, Mapping) else ""
         return ("MXFP4", 4) if "float4" in text or "fp4" in text else ("MXFP8", 8)
     return _SIMPLE.get(kind, ("UNKNOWN", 8))
 
@@ -208,8 +226,11 @@ def _declared_scheme(block: Mapping[str, Any]) -> str | None:
         return None
     for word, scheme in _CONFIGS:
         if word.lower() in name.lower():
+            data = default.get("_data") if isinstance(default, Mapping) else None
+            data = data if isinstance(data, Mapping) else {}
             if scheme == "INTX":
-                data = default.get("_data", {}) if isinstance(default, Mapping) else {}
                 return _scheme("IntxUnpackedToInt8Tensor", {"target_dtype": data.get("weight_dtype")})[0]
-            return None if scheme == "MX" else scheme
+            if scheme == "MX":
+                return _scheme("MXTensor", data)[0] if data else None
+            return scheme
     return None

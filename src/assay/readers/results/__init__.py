@@ -103,6 +103,8 @@ def _claiming(source: Source) -> Harness:
     for reader in READERS:
         if reader.claims(source):
             return reader
+    if lacking := Table().lacks(source):
+        raise UnreadableInput(lacking, where=clip(source.path))
     if source.is_dir:
         files = [f for f in source.files if f.suffix in (".json", ".xml")]
         if len(files) == 1:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 from assay.core.canon import PREFIX
 from assay.core.errors import UnreadableInput
-from assay.core.evidence import Artifact
-from assay.core.results import Results
+from assay.core.evidence import Artifact, Measurement
+from assay.core.results import Results, TaskResult
 from assay.readers.results.metrics import SHIPPED, MetricTable
 
 MAX_DOCUMENT_BYTES = 256 * 2**20
@@ -287,6 +287,14 @@ def pin(path: Path) -> Artifact:
 def artifact(path: Path, data: bytes) -> Artifact:
     """The pin of a file that was read."""
     return Artifact(path=text(path), digest=PREFIX + hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+def measured(tasks: Iterable[TaskResult]) -> tuple[Measurement, ...]:
+    """The score of each task as a measurement `task/metric`, with its range and direction."""
+    return tuple(
+        Measurement.of(f"{t.task}/{t.metric}", t.score, low=t.low, high=t.high, direction=t.direction)
+        for t in tasks
+    )
 
 
 def text(value: Any, limit: int = 4000) -> str:

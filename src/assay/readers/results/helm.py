@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import UnreadableInput
-from assay.core.evidence import Artifact, Measurement
+from assay.core.evidence import Artifact
 from assay.core.results import Results, RunStatus, SampleState, TaskResult
 from assay.readers.results.harness import (
     Asked,
@@ -22,6 +22,7 @@ from assay.readers.results.harness import (
     flat,
     listed,
     mapping,
+    measured,
     number,
     parse_json,
     plain,
@@ -79,10 +80,7 @@ class Helm:
             harness=self.name,
             tasks=tuple(tasks),
             protocol=protocol,
-            measurements=tuple(
-                Measurement.of(f"{t.task}/{t.metric}", t.score, low=t.low, high=t.high, direction=t.direction)
-                for t in tasks
-            ),
+            measurements=measured(tasks),
             artifacts=tuple(pins),
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from assay.core.errors import UnreadableInput
-from assay.core.evidence import Artifact, Measurement
+from assay.core.evidence import Artifact
 from assay.core.results import Results, RunStatus, SampleState, TaskResult
 from assay.readers.results.archive import Archive
 from assay.readers.results.harness import (
@@ -26,6 +26,7 @@ from assay.readers.results.harness import (
     flat,
     listed,
     mapping,
+    measured,
     number,
     parse_json,
     pin,
@@ -97,10 +98,7 @@ class InspectAI:
             harness_version=text(protocol.pop("inspect_ai", "") or ""),
             tasks=tuple(task for _, task, _ in found),
             protocol=protocol,
-            measurements=tuple(
-                Measurement.of(f"{t.task}/{t.metric}", t.score, low=t.low, high=t.high, direction=t.direction)
-                for _, t, _ in found
-            ),
+            measurements=measured([t for _, t, _ in found]),
             artifacts=tuple(pins),
             facts=facts,
         )

@@ -10,9 +10,18 @@ from typing import Any
 from xml.parsers import expat
 
 from assay.core.errors import UnreadableInput
-from assay.core.evidence import Measurement
 from assay.core.results import Results, RunStatus, SampleState, TaskResult
-from assay.readers.results.harness import Asked, Source, artifact, clip, read_bytes, row_digest, some, text
+from assay.readers.results.harness import (
+    Asked,
+    Source,
+    artifact,
+    clip,
+    measured,
+    read_bytes,
+    row_digest,
+    some,
+    text,
+)
 from assay.readers.results.metrics import scale_of
 from assay.readers.results.rows import Columns, identity
 
@@ -120,10 +129,7 @@ class JUnit:
             harness=self.name,
             tasks=tasks,
             protocol={"harness": "junit", "suites": ", ".join(sorted(t.task for t in tasks))},
-            measurements=tuple(
-                Measurement.of(f"{t.task}/{t.metric}", t.score, low=t.low, high=t.high, direction=t.direction)
-                for t in tasks
-            ),
+            measurements=measured(tasks),
             artifacts=(artifact(source.path, data),),
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import UnreadableInput
-from assay.core.evidence import Artifact, Measurement
+from assay.core.evidence import Artifact
 from assay.core.results import Results, RunStatus, SampleState, TaskResult
 from assay.readers.results.harness import (
     Asked,
@@ -23,6 +23,7 @@ from assay.readers.results.harness import (
     count,
     flat,
     mapping,
+    measured,
     number,
     parse_json,
     plain,
@@ -88,10 +89,7 @@ class NemoBundle:
             harness_version=version,
             tasks=tuple(tasks),
             protocol=protocol,
-            measurements=tuple(
-                Measurement.of(f"{t.task}/{t.metric}", t.score, low=t.low, high=t.high, direction=t.direction)
-                for t in tasks
-            ),
+            measurements=measured(tasks),
             artifacts=tuple(pins),
         )
 

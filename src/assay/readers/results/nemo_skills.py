@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from assay.core.errors import UnreadableInput
-from assay.core.evidence import Artifact, Measurement
+from assay.core.evidence import Artifact
 from assay.core.results import Results, RunStatus, Samples, SampleState, TaskResult
 from assay.readers.results.harness import (
     Asked,
@@ -23,6 +23,7 @@ from assay.readers.results.harness import (
     clip,
     count,
     mapping,
+    measured,
     number,
     parse_json,
     quiet_json,
@@ -86,10 +87,7 @@ class NemoSkills:
             harness=self.name,
             tasks=tuple(tasks),
             protocol=protocol,
-            measurements=tuple(
-                Measurement.of(f"{t.task}/{t.metric}", t.score, low=t.low, high=t.high, direction=t.direction)
-                for t in tasks
-            ),
+            measurements=measured(tasks),
             artifacts=tuple(pins),
         )
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from assay.core.evidence import Measurement
 from assay.core.results import Results, RunStatus, SampleState, TaskResult
 from assay.readers.results.harness import (
     Asked,
@@ -21,6 +20,7 @@ from assay.readers.results.harness import (
     flat,
     listed,
     mapping,
+    measured,
     number,
     parse_json,
     plain,
@@ -73,10 +73,7 @@ class Promptfoo:
             harness_version=text(mapping(document, "metadata").get("promptfooVersion") or ""),
             tasks=tuple(tasks),
             protocol=_protocol(document, rows),
-            measurements=tuple(
-                Measurement.of(f"{t.task}/{t.metric}", t.score, low=t.low, high=t.high, direction=t.direction)
-                for t in tasks
-            ),
+            measurements=measured(tasks),
             artifacts=(artifact(source.path, data),),
             facts=_facts(rows),
         )

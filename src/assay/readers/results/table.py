@@ -1,18 +1,21 @@
 """Plain rows in JSONL or CSV: an id and a score a row, whatever wrote them.
 
 Beside those two, `task`, `repeat`, `prompt`, `output`, `state`, `tokens`, `finish_reason`, `cluster` and `error`
-are understood. How many rows there should be is told by nobody: say it with `--expect TASK=N`.
+are understood. Columns of a CSV stand between commas, semicolons or tabs, as its header shows; case, spaces and
+hyphens in their names do not count (`Sample ID`). How many rows there should be is told by nobody: say it with
+`--expect TASK=N`.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from assay.core.errors import UnreadableInput
-from assay.core.evidence import Measurement
 from assay.core.results import Results, RunStatus, SampleState, TaskResult
 from assay.readers.results.harness import (
     Asked,
@@ -21,6 +24,7 @@ from assay.readers.results.harness import (
     Source,
     clip,
     count,
+    measured,
     number,
     parse_line,
     row_digest,
@@ -39,8 +43,11 @@ OUTPUTS = ("output", "answer", "response", "prediction", "completion", "generati
 STATES = ("state", "status")
 TOKENS = ("tokens", "output_tokens", "completion_tokens", "num_generated_tokens")
 BOM = "\ufeff"
-SUFFIXES = (".jsonl", ".ndjson", ".csv")
+CSV = (".csv", ".tsv")
+SUFFIXES = (".jsonl", ".ndjson", *CSV)
+DELIMITERS = ",;\t"
 MAX_CSV_COLUMNS = 1000
+_DECIMAL = re.compile(r"[+-]?\d+,\d+")
 _NAMES = {s.value: s for s in SampleState}
 _TRUE = frozenset({"true", "yes", "pass", "passed", "correct"})
 _FALSE = frozenset({"false", "no", "fail", "failed", "incorrect", "wrong"})
@@ -62,6 +69,13 @@ class Table:
         files = _files(source)
         return bool(files) and all(_has_rows(Source(f).head, f) for f in files)
 
+    def lacks(self, source: Source) -> str:
+        """What a CSV file that is not claimed lacks; empty for other files."""
+        if source.is_dir or source.path.suffix not in CSV:
+            return ""
+        ids, scores = (", ".join(names[:6]) for names in (IDS, SCORES))
+        return f"its first line names no column of ids ({ids}, ...) or none of scores ({scores}, ...)"
+
     def read(self, source: Source, asked: Asked) -> Results:
         """See `Harness.read`."""
         tasks: dict[str, _Task] = {}
@@ -69,7 +83,7 @@ class Table:
         pins = []
         for file in _files(source):
             lines = Lines(file)
-            for number_, row in _csv(lines) if file.suffix == ".csv" else _jsonl(lines):
+            for number_, row in _csv(lines) if file.suffix in CSV else _jsonl(lines):
                 if isinstance(row, Damaged) or not isinstance(row, dict):
                     if len(errors) < 1000:
                         errors.append(f"line {number_} of {file.name} is no row: {clip(row)}")
@@ -86,10 +100,7 @@ class Table:
             harness=self.name,
             tasks=tuple(results),
             protocol={"harness": "rows", **{f"task.{t.task}.metric": t.metric for t in results}},
-            measurements=tuple(
-                Measurement.of(f"{t.task}/{t.metric}", t.score, low=t.low, high=t.high, direction=t.direction)
-                for t in results
-            ),
+            measurements=measured(results),
             artifacts=tuple(pins),
         )
 
@@ -102,13 +113,28 @@ def _files(source: Source) -> list[Path]:
 
 def _has_rows(head: bytes, file: Path) -> bool:
     first = head.split(b"\n", 1)[0]
-    if file.suffix == ".csv":
-        names = [
-            n.strip().strip('"').lower() for n in first.decode("utf-8", "replace").lstrip(BOM).split(",")
-        ]
+    if file.suffix in CSV:
+        names = header(first)
         return any(n in IDS for n in names) and any(n in SCORES for n in names)
     row = parse_line(first.lstrip(b"\xef\xbb\xbf"))
     return isinstance(row, dict) and _first(row, IDS) is not None and any(n in row for n in SCORES)
+
+
+def header(first: bytes) -> list[str]:
+    """The columns of a CSV file by its first line, in the spelling that is understood."""
+    line = first.decode("utf-8", "replace").lstrip(BOM)
+    try:
+        return [_spelled(n) for n in next(csv.reader([line], delimiter=_delimiter(line)), [])]
+    except csv.Error:
+        return []
+
+
+def _delimiter(line: str) -> str:
+    return max(DELIMITERS, key=line.count)
+
+
+def _spelled(name: str) -> str:
+    return re.sub(r"[\s\-]+", "_", name.strip().lower())
 
 
 def _jsonl(lines: Lines) -> Iterator[tuple[int, Any]]:
@@ -122,16 +148,19 @@ def _csv(lines: Lines) -> Iterator[tuple[int, Any]]:
     decoded = (
         "" if isinstance(x, Damaged) else x.decode("utf-8", "replace").lstrip(BOM) + "\n" for _, x in source
     )
-    reader = csv.reader(decoded, strict=True)
+    first = next(decoded, "")
+    mark = _delimiter(first)
+    reader = csv.reader(chain([first], decoded), strict=True, delimiter=mark)
     try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        if len(header) > MAX_CSV_COLUMNS:
+        names = [_spelled(name) for name in next(reader, [])]
+        if len(names) > MAX_CSV_COLUMNS:
             raise UnreadableInput(f"more than {MAX_CSV_COLUMNS} columns", where=str(lines.path))
+        cell = _cell if mark == "," else _cell_with_comma
         for cells in reader:
-            if len(cells) != len(header):
-                yield reader.line_num, Damaged(f"{len(cells)} cells under {len(header)} names")
+            if len(cells) != len(names):
+                yield reader.line_num, Damaged(f"{len(cells)} cells under {len(names)} names")
             else:
-                yield reader.line_num, dict(zip(header, map(_cell, cells), strict=True))
+                yield reader.line_num, dict(zip(names, map(cell, cells), strict=True))
     except csv.Error as error:
         yield reader.line_num, Damaged(clip(error))
         for _ in source:  # the pin is of the whole file
@@ -149,6 +178,11 @@ def _cell(cell: str) -> Any:
         return float(stripped)
     except ValueError:
         return cell
+
+
+def _cell_with_comma(cell: str) -> Any:
+    """Where semicolons or tabs part the cells, a comma may part the digits: 0,5."""
+    return _cell(cell.strip().replace(",", ".")) if _DECIMAL.fullmatch(cell.strip()) else _cell(cell)
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -155,7 +155,7 @@ class Host:
         if self.run is not None and self.active and curve:
             newest = [float(value) for value in curve[-CURVE_LIMIT:]]
             facts = {"boosting": newest, "boosting_direction": direction, "rounds": len(curve)}
-            self.run.event("classical_inspected", facts=facts)
+            self.run.event("classical_inspected", facts={"classical": facts})
 
     def complain(self, where: str, error: BaseException) -> None:
         """Say once a place that recording failed; training goes on."""

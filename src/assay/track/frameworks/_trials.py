@@ -86,7 +86,7 @@ class Trials:
         best = self.best
         if best is not None and best.get("train_score") is not None:
             facts |= {"train_score": best["train_score"], "fold_scores": best["scores"]}
-        self._run.event("classical_inspected", framework=self._framework, facts=facts)
+        self._run.event("classical_inspected", framework=self._framework, facts={"classical": facts})
 
 
 def mean(values: Sequence[float]) -> float:

@@ -4,7 +4,6 @@
 the loop's business: `if tracker.should_stop: break`.
 """
 
-# mypy: disable-error-code="import-untyped,import-not-found,misc,untyped-decorator"
 from __future__ import annotations
 
 from collections.abc import Mapping

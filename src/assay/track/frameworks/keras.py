@@ -5,7 +5,6 @@ batch itself is taken from what the loss's mean has gathered; other metrics are 
 callbacks nothing about an exception: use `with assay.experiment(...) as run`.
 """
 
-# mypy: disable-error-code="import-untyped,import-not-found,misc,untyped-decorator"
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -5,7 +5,6 @@ exception. The first round seen opens the training; the last one planned, or our
 by another callback ends it silently: use `with assay.experiment(...) as run`.
 """
 
-# mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
 from collections.abc import Mapping

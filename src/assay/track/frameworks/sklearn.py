@@ -6,7 +6,6 @@ callback returns. For the rest: `partial_fit`, `warm_start`, `cross_validate` an
 record it, obey a request to stop, and go on where an earlier attempt has ended.
 """
 
-# mypy: disable-error-code="import-untyped,import-not-found,misc,untyped-decorator"
 from __future__ import annotations
 
 import copy
@@ -251,7 +250,7 @@ def cross_validate(
     facts = _folds(found, X, y)
     if baseline and y is not None:
         facts["baseline_score"] = _dummy_score(estimator, X, y, scoring, found["indices"])
-    run.event("classical_inspected", framework=_FRAMEWORK, facts=facts)
+    run.event("classical_inspected", framework=_FRAMEWORK, facts={"classical": facts})
     first = run.step
     for fold, seconds in enumerate(found["fit_time"]):
         row = _prefixed("test", {name: scores[fold] for name, scores in facts["scores"].items()})

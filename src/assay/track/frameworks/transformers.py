@@ -5,7 +5,6 @@ in it. So the loss of every step is taken from the model's own output, on the de
 Trainer tells callbacks nothing about an exception: use `with assay.experiment(...) as run`.
 """
 
-# mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
 import math
@@ -81,14 +80,18 @@ class AssayCallback(TrainerCallback):
     @quiet
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """One row for every update; if the Trainer is about to log, its values join the row first."""
+        self._step_row(state, control)
+        self._pass_on_stop(args, state, control)
+        self._host.rest()
+
+    @quiet  # by itself: what fails here must not keep this rank from the agreement that follows
+    def _step_row(self, state: Any, control: Any) -> None:
         loss = self._tap.take() if self._tap is not None else None
         if loss is not None:
             self._epoch_losses = [self._epoch_losses[0] + loss, self._epoch_losses[1] + 1]
         self._row = {} if loss is None else {"loss": loss}
         if not control.should_log:
             self._write(state)
-        self._pass_on_stop(args, state, control)
-        self._host.rest()
 
     @quiet
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:

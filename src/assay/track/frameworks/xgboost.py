@@ -5,7 +5,6 @@ with. It does not tell callbacks how many rounds are planned, nor about an excep
 `with assay.experiment(...) as run`.
 """
 
-# mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
 import json

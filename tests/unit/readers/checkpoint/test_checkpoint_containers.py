@@ -296,7 +296,7 @@ def test_several_models_in_one_folder_are_refused(folder: Path) -> None:
     """Which one is meant must be said."""
     for name in ("a.gguf", "b.gguf"):
         (folder / name).write_bytes(gguf_bytes(GGUF_TENSORS))
-    with pytest.raises(UnreadableInput, match="name one file"):
+    with pytest.raises(UnreadableInput, match="name one of them"):
         read_checkpoint(folder)
 
 
@@ -333,3 +333,37 @@ def test_any_gguf_is_read_or_refused(
         assert read_checkpoint(path).content_digest
     except UnreadableInput:
         return
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4567\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("model.safetensors", POINTER, "git-LFS pointer.*git lfs pull"),
+        ("model.gguf", POINTER, "git-LFS pointer.*git lfs pull"),
+        ("config.json", b"{}", "no file of weights.*name the folder"),
+        ("pytorch_model.bin", b"\x80\x02}q\x00.", "never loaded.*save_pretrained"),
+    ],
+)
+def test_what_people_name_by_mistake_is_answered_with_the_next_step(
+    tmp_path: Path, name: str, data: bytes, words: str
+) -> None:
+    """A pointer, a config, a pickle: said in a line, with what helps."""
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UnreadableInput, match=words):
+        read_checkpoint(tmp_path / name)
+
+
+def test_a_name_of_a_hub_and_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched: the command that does it is named."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnreadableInput, match="hf download owner/some-model-8B"):
+        read_checkpoint("owner/some-model-8B")
+    with pytest.raises(UnreadableInput, match="no such checkpoint") as error:
+        read_checkpoint(tmp_path / "none")
+    assert "hf download" not in str(error.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnreadableInput, match="the folder is empty"):
+        read_checkpoint(tmp_path / "empty")

@@ -327,6 +327,29 @@ def test_junit_states() -> None:
     assert task.score == 0.75
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "Sample ID,Score,Output\n1,1,x\n2,0.5,y\n"),
+        ("a.csv", 'sample-id;score;output\n1;1;x\n2;0,5;"y;z"\n'),
+        ("a.tsv", "SAMPLE_ID\tSCORE\tOUTPUT\n1\t1\tx\n2\t0.5\ty, z\n"),
+        ("a.csv", '"sample id";"score"\n"1";"1"\n"2";"0,5"\n'),
+    ],
+)
+def test_csv_of_other_programs_is_read(tmp_path: Path, name: str, text: str) -> None:
+    """Semicolons and decimal commas of office programs, tabs, and headers as people write them."""
+    (tmp_path / name).write_text(text)
+    task = read_results(tmp_path / name, subject="x").tasks[0]
+    assert (task.samples.id, task.samples.score) == (("1", "2"), (1.0, 0.5))
+
+
+def test_a_csv_without_the_columns_says_which(tmp_path: Path) -> None:
+    """And does not complain that it is no JSON."""
+    (tmp_path / "a.csv").write_text("name,mark\na,1\n")
+    with pytest.raises(UnreadableInput, match=r"no column of ids .* or none of scores"):
+        read_results(tmp_path / "a.csv", subject="x")
+
+
 def test_csv_and_jsonl_are_one(tmp_path: Path) -> None:
     """Words, numbers and quotes of a CSV file are what they are in JSON; a torn row is damaged."""
     (tmp_path / "a.csv").write_text('\ufeffid,score,output,repeat\n1,yes,"a, b",0\n1,0.5,,1\n2,,x,0\n3,1\n')

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from assay.track import experiment
+from assay.track import current, experiment
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # before anything imports keras
 
@@ -119,3 +119,11 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], None]:
         monkeypatch.setattr(run, "log", logging)
 
     return plan
+
+
+@pytest.fixture(autouse=True)
+def no_open_run() -> Iterator[None]:
+    """A run that a test leaves open would be taken by an adapter of the next one."""
+    yield
+    while (run := current()) is not None:
+        run.finish()

@@ -40,7 +40,7 @@ def test_a_boosting_is_recorded_round_by_round(opened, record) -> None:
     assert found.losses == pytest.approx(results["train"]["binary_logloss"])
     assert all(row["signals"]["lr"] == 0.2 for row in found.steps)
     assert [row["step"] for row in found.evaluations] == [10, 12]
-    facts = found.one("classical_inspected")["facts"]
+    facts = found.one("classical_inspected")["facts"]["classical"]
     assert facts["boosting"] == pytest.approx(results["valid"]["binary_logloss"])
     assert found.one("checkpoint_committed")["reason"] == "final"
     assert found.one("training_started")["total_steps"] == 12

@@ -207,7 +207,7 @@ def test_cross_validation_gives_the_facts_that_folds_are_judged_by(opened, recor
         found = host.cross_validate(run, forest, X, Y, cv=3)
     assert found.keys() == alone.keys()
     assert np.array_equal(found["test_score"], alone["test_score"])
-    facts = record().one("classical_inspected")["facts"]
+    facts = record().one("classical_inspected")["facts"]["classical"]
     assert facts["fold_scores"] == pytest.approx(list(alone["test_score"]))
     assert facts["baseline_score"] == pytest.approx(max(Y.mean(), 1 - Y.mean()), abs=0.02)
     assert facts["train_score"] > facts["cv_score"]
@@ -222,7 +222,7 @@ def test_the_rule_about_classical_models_reads_these_facts(opened, record) -> No
     ordered = np.sort(Y)
     with opened() as run:
         host.cross_validate(run, DummyClassifier(), X, ordered, cv=model_selection.KFold(4))
-    found = judge_classical(record().one("classical_inspected")["facts"], Thresholds())
+    found = judge_classical(record().one("classical_inspected")["facts"]["classical"], Thresholds())
     assert {"constant", "single class"} <= {finding.key for finding in found}
 
 
@@ -244,7 +244,7 @@ def test_a_search_stops_between_trials_and_resumes_without_doing_them_again(open
     assert [trial["index"] for trial in found["trials"]] == [0, 1, 2, 3]
     assert found["best_params"] == alone.best_params_
     assert found["best_score"] == pytest.approx(alone.best_score_)
-    facts = record().named("classical_inspected")[-1]["facts"]
+    facts = record().named("classical_inspected")[-1]["facts"]["classical"]
     assert facts["search_scores"] == pytest.approx(list(alone.cv_results_["mean_test_score"]))
 
 

@@ -54,7 +54,7 @@ def test_a_boosting_is_recorded_round_by_round(opened, record) -> None:
         results["valid"]["logloss"]
     )
     assert [row["step"] for row in found.evaluations] == [10, 12]
-    facts = found.one("classical_inspected")["facts"]
+    facts = found.one("classical_inspected")["facts"]["classical"]
     assert facts["boosting"] == pytest.approx(results["valid"]["logloss"])
     assert facts["boosting_direction"] == "min"
     assert found.one("checkpoint_committed")["reason"] == "final"

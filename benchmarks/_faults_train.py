@@ -1,0 +1,635 @@
+"""Small real training runs for `faults.py`: data, nets, healthy recipes, and the loop that writes rows as a tracker does."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import datasets
+from torch import Tensor, nn
+from torch.nn import functional
+
+from assay.track.data import batch_label_entropy, facts
+from assay.track.probes import Probes
+
+STEPS = 240
+ONSET = 96
+EVALUATE_EVERY = 12
+MEMORY_BYTES = 12 * 2**20
+"""What a run may use above its start: the limit that the leak rule projects against."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One healthy configuration."""
+
+    name: str
+    split: str
+    task: str
+    net: str
+    optimizer: str = "adam"
+    lr: float = 3e-3
+    schedule: str = "constant"
+    batch: int = 32
+    clip: float | None = None
+    dropout: float = 0.0
+    label_noise: float = 0.0
+    accumulate: int = 1
+    validation_rows: int = 300
+    special: str = ""
+    """`rl`, `finder`, `finetune`, `slow_eval`, `pauses`, `amp`."""
+
+
+def _r(split: str, name: str, task: str, net: str, **more: Any) -> Recipe:
+    return Recipe(name=f"{split}/{name}", split=split, task=task, net=net, **more)
+
+
+RECIPES: tuple[Recipe, ...] = (
+    _r("tune", "digits relu", "digits", "relu"),
+    _r("tune", "digits relu sgd", "digits", "relu", optimizer="sgd", lr=0.1),
+    _r("tune", "digits tanh cosine", "digits", "tanh", schedule="cosine"),
+    _r("tune", "digits gelu warmup", "digits", "gelu", optimizer="adamw", schedule="warmup"),
+    _r("tune", "digits cnn", "digits", "cnn", optimizer="sgd", lr=0.05, schedule="steps"),
+    _r("tune", "digits clip noise", "digits", "relu", clip=1.0, label_noise=0.15),
+    _r("tune", "digits dropout", "digits", "relu", dropout=0.3, schedule="onecycle"),
+    _r("tune", "friedman relu", "friedman1", "relu"),
+    _r("tune", "friedman tanh", "friedman1", "tanh", optimizer="adamw", schedule="cosine"),
+    _r("tune", "friedman sgd", "friedman1", "gelu", optimizer="sgd", lr=0.03),
+    _r("tune", "digits restarts", "digits", "relu", optimizer="sgd", lr=0.15, schedule="restarts"),
+    _r("tune", "digits tiny validation", "digits", "relu", validation_rows=20),
+    _r("tune", "digits bandit", "digits", "relu", special="rl"),
+    _r("tune", "digits accumulation", "digits", "gelu", accumulate=4),
+    _r("tune", "digits finder", "digits", "relu", special="finder", lr=1e-5),
+    _r("tune", "digits finetune", "digits", "relu", special="finetune", lr=3e-4),
+    _r("tune", "digits slow evaluation", "digits", "tanh", special="slow_eval"),
+    _r("tune", "digits pauses", "digits", "relu", special="pauses", optimizer="adamw"),
+    _r("tune", "digits scaler", "digits", "relu", special="amp"),
+    _r("tune", "friedman small batch", "friedman1", "relu", batch=8, lr=1e-3),
+    _r("held", "cancer residual", "cancer", "residual", optimizer="adamw", lr=1e-3),
+    _r("held", "cancer silu sgd", "cancer", "silu", optimizer="sgd", lr=0.05, schedule="cosine"),
+    _r("held", "cancer logistic", "cancer", "linear", optimizer="sgd", lr=0.1),
+    _r("held", "synthetic residual", "synthetic", "residual", schedule="cosine", lr=2e-3),
+    _r("held", "synthetic relu-bn", "synthetic", "relu_bn", optimizer="sgd", lr=0.05, schedule="steps"),
+    _r("held", "synthetic deep tanh", "synthetic", "deep_tanh", optimizer="adamw", lr=1e-3),
+    _r("held", "synthetic wide relu", "synthetic", "wide_relu", schedule="warmup", lr=1e-3),
+    _r("held", "synthetic dropout", "synthetic", "wide_relu", dropout=0.4, schedule="onecycle", lr=2e-3),
+    _r("held", "synthetic noise clip", "synthetic", "silu", label_noise=0.2, clip=0.5, lr=2e-3),
+    _r(
+        "held",
+        "sequence transformer",
+        "sequence",
+        "transformer",
+        optimizer="adamw",
+        lr=2e-3,
+        schedule="warmup",
+    ),
+    _r("held", "sequence gru", "sequence", "gru", lr=5e-3),
+    _r("held", "sequence gru clip", "sequence", "gru", lr=5e-3, clip=1.0, schedule="cosine"),
+    _r("held", "diabetes wide relu", "diabetes", "wide_relu", lr=5e-4),
+    _r("held", "diabetes linear", "diabetes", "linear", optimizer="sgd", lr=0.02),
+    _r("held", "friedman2 residual", "friedman2", "residual", lr=2e-3),
+    _r("held", "friedman2 deep tanh", "friedman2", "deep_tanh", optimizer="sgd", lr=0.02, schedule="cosine"),
+    _r("held", "autoencoder relu", "autoencoder", "wide_relu", lr=1e-3),
+    _r("held", "autoencoder silu", "autoencoder", "silu", optimizer="adamw", lr=2e-3, schedule="onecycle"),
+    _r("held", "synthetic restarts", "synthetic", "residual", optimizer="sgd", lr=0.1, schedule="restarts"),
+    _r("held", "sequence restarts", "sequence", "gru", lr=8e-3, schedule="restarts"),
+    _r("held", "cancer tiny validation", "cancer", "silu", validation_rows=16, lr=1e-3),
+    _r("held", "synthetic tiny validation", "synthetic", "wide_relu", validation_rows=24, lr=1e-3),
+    _r("held", "synthetic bandit", "synthetic", "residual", special="rl", lr=2e-3),
+    _r("held", "cancer bandit", "cancer", "wide_relu", special="rl", lr=2e-3),
+    _r("held", "synthetic accumulation", "synthetic", "silu", accumulate=8, lr=3e-3),
+    _r("held", "synthetic finder", "synthetic", "residual", special="finder", lr=1e-6),
+    _r("held", "synthetic finetune", "synthetic", "residual", special="finetune", lr=2e-4),
+    _r(
+        "held", "sequence finetune", "sequence", "transformer", special="finetune", lr=2e-4, optimizer="adamw"
+    ),
+    _r("held", "friedman2 slow evaluation", "friedman2", "silu", special="slow_eval", lr=2e-3),
+    _r("held", "synthetic pauses", "synthetic", "wide_relu", special="pauses", lr=1e-3),
+    _r("held", "synthetic scaler", "synthetic", "residual", special="amp", lr=2e-3),
+)
+
+
+@dataclass
+class Data:
+    """Tensors of one task."""
+
+    x: Tensor
+    y: Tensor
+    vx: Tensor
+    vy: Tensor
+    classes: int
+    """0 for regression."""
+    tokens: int = 0
+    """Size of the vocabulary; 0 for real inputs."""
+
+    @property
+    def outputs(self) -> int:
+        """Width of the last layer."""
+        return self.classes or (1 if self.y.dim() == 1 else self.y.shape[1])
+
+
+def load(task: str, seed: int, validation_rows: int = 300, label_noise: float = 0.0) -> Data:
+    """A task, split by the seed."""
+    random = np.random.default_rng(seed)
+    x, y, classes, tokens = _arrays(task, random)
+    order = random.permutation(len(x))
+    x, y = x[order], y[order]
+    held = min(validation_rows, len(x) // 3)
+    vx, vy, x, y = x[:held], y[:held], x[held:], y[held:]
+    if not tokens:
+        mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
+        x, vx = (x - mean) / spread, (vx - mean) / spread
+    if label_noise and classes:
+        flipped = random.random(len(y)) < label_noise
+        y = np.where(flipped, random.integers(0, classes, len(y)), y)
+    if task == "autoencoder":
+        y, vy = x, vx
+    kind = torch.long if classes else torch.float32
+    inputs = torch.long if tokens else torch.float32
+    return Data(
+        torch.tensor(x, dtype=inputs), torch.tensor(y, dtype=kind),
+        torch.tensor(vx, dtype=inputs), torch.tensor(vy, dtype=kind), classes, tokens,
+    )  # fmt: skip
+
+
+def _arrays(task: str, random: np.random.Generator) -> tuple[Any, Any, int, int]:
+    state = int(random.integers(1 << 30))
+    if task in ("digits", "autoencoder"):
+        x, y = datasets.load_digits(return_X_y=True)
+        return x / 16.0, y, 10 if task == "digits" else 0, 0
+    if task == "cancer":
+        x, y = datasets.load_breast_cancer(return_X_y=True)
+        return x, y, 2, 0
+    if task == "synthetic":
+        x, y = datasets.make_classification(
+            2400, 20, n_informative=8, n_classes=5, n_clusters_per_class=1, class_sep=1.6, random_state=state
+        )
+        return x, y, 5, 0
+    if task == "sequence":
+        tokens = random.integers(0, 7, (2400, 8))
+        return tokens, (tokens[:, 0] + tokens[:, -1]) % 7, 7, 7
+    if task == "diabetes":
+        x, y = datasets.load_diabetes(return_X_y=True)
+    elif task == "friedman1":
+        x, y = datasets.make_friedman1(2000, noise=1.0, random_state=state)
+    else:
+        x, y = datasets.make_friedman2(2000, noise=60.0, random_state=state)
+    return x, (y - y.mean()) / y.std(), 0, 0
+
+
+class Residual(nn.Module):
+    """Pre-norm residual blocks with functional relu."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(inputs, 48)
+        self.norms = nn.ModuleList([nn.LayerNorm(48) for _ in range(2)])
+        self.ups = nn.ModuleList([nn.Linear(48, 64) for _ in range(2)])
+        self.downs = nn.ModuleList([nn.Linear(64, 48) for _ in range(2)])
+        self.head = nn.Linear(48, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        x = self.stem(x)
+        for norm, up, down in zip(self.norms, self.ups, self.downs, strict=True):
+            x = x + down(functional.relu(up(norm(x))))
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+class Sequence(nn.Module):
+    """A GRU or a one-layer transformer over tokens."""
+
+    def __init__(self, tokens: int, outputs: int, kind: str) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(tokens, 24)
+        self.place = nn.Parameter(torch.randn(8, 24) * 0.1)
+        self.body: nn.Module
+        if kind == "gru":
+            self.body = nn.GRU(24, 32, batch_first=True)
+        else:
+            self.body = nn.TransformerEncoderLayer(24, 2, 48, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(32 if kind == "gru" else 24 * 8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        h = self.body(self.embed(x) + self.place)
+        if isinstance(h, tuple):
+            return self.head(h[0][:, -1])  # type: ignore[no-any-return]
+        return self.head(h.flatten(1))  # type: ignore[no-any-return]
+
+
+def build(net: str, data: Data, dropout: float = 0.0) -> nn.Module:
+    """A net for a task."""
+    outputs = data.outputs
+    if net in ("gru", "transformer"):
+        return Sequence(data.tokens, outputs, net)
+    inputs = data.x.shape[1]
+    if net == "linear":
+        return nn.Linear(inputs, outputs)
+    if net == "residual":
+        return Residual(inputs, outputs)
+    if net == "cnn":
+        return nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(256, outputs),
+        )  # fmt: skip
+    widths, activation, norm = _SHAPES[net]
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers.append(nn.Linear(inputs, width))
+        layers += [nn.BatchNorm1d(width)] if norm else []
+        layers.append(activation())
+        layers += [nn.Dropout(dropout)] if dropout else []
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+_SHAPES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], bool]] = {
+    "relu": ((64, 64), nn.ReLU, False),
+    "tanh": ((64, 64), nn.Tanh, False),
+    "gelu": ((64, 64), nn.GELU, False),
+    "silu": ((96, 48), nn.SiLU, False),
+    "relu_bn": ((64, 48), nn.ReLU, True),
+    "deep_tanh": ((40, 40, 40, 40), nn.Tanh, False),
+    "wide_relu": ((160, 64), nn.ReLU, False),
+    "sigmoid8": ((32,) * 8, nn.Sigmoid, False),
+    "sigmoid10": ((32,) * 10, nn.Sigmoid, False),
+    "sigmoid14": ((32,) * 14, nn.Sigmoid, False),
+}
+
+
+@dataclass
+class Trace:
+    """What a checker sees of a run, what its peers see, and what the oracle compares."""
+
+    lines: list[Any] = field(default_factory=list)
+    """Rows and events; `["at", now, facts]` is a look from outside; `["close"]` the end of the files."""
+    peer: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float | None] = field(default_factory=list)
+    norms: list[float | None] = field(default_factory=list)
+    validation: list[dict[str, float]] = field(default_factory=list)
+    oracle: dict[str, float] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+Hook = Callable[["Bench"], None]
+
+
+@dataclass
+class Bench:
+    """One run. Faults change its parts through the hooks."""
+
+    recipe: Recipe
+    seed: int
+    data: Data = field(init=False)
+    model: nn.Module = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+    scheduler: Any = None
+    step: int = 0
+    xb: Tensor = field(init=False)
+    yb: Tensor = field(init=False)
+    trace: Trace = field(default_factory=Trace)
+    clock: float = 1_800_000_000.0
+    """Virtual seconds: pauses are not slept."""
+    phase: str = "train"
+    loss_scale: float = 1.0
+    shuffled: bool = True
+    order: list[int] | None = None
+    on_data: list[Hook] = field(default_factory=list)
+    on_model: list[Hook] = field(default_factory=list)
+    on_optimizer: list[Hook] = field(default_factory=list)
+    on_fetch: list[Hook] = field(default_factory=list)
+    on_batch: list[Hook] = field(default_factory=list)
+    on_loss: list[Callable[[Bench, Tensor], Tensor]] = field(default_factory=list)
+    on_stepped: list[Hook] = field(default_factory=list)
+    on_metrics: list[Callable[[Bench, dict[str, float]], dict[str, float]]] = field(default_factory=list)
+    on_end: list[Hook] = field(default_factory=list)
+    rules: dict[str, Any] = field(default_factory=dict)
+    steps: int = STEPS
+    config: dict[str, Any] = field(default_factory=dict)
+    stopped: bool = False
+    leaked: list[Any] = field(default_factory=list)
+    evaluation_model: nn.Module | None = None
+
+    def run(self) -> Trace:
+        """Train and record."""
+        started = time.perf_counter()
+        torch.manual_seed(self.seed)
+        recipe = self.recipe
+        self.data = load(recipe.task, self.seed, recipe.validation_rows, recipe.label_noise)
+        self._apply(self.on_data)
+        self.model = build(recipe.net, self.data, recipe.dropout)
+        self._apply(self.on_model)
+        if recipe.special == "finetune":
+            self._pretrain()
+        self.optimizer = _optimizer(recipe, self.model)
+        self.scheduler = _schedule(recipe, self.optimizer, self.steps)
+        self._apply(self.on_optimizer)
+        self._begin()
+        self._train()
+        self._apply(self.on_end)
+        seen = [
+            x["signals"].get("label_entropy")
+            for x in self.trace.lines
+            if isinstance(x, dict) and "signals" in x
+        ]
+        known = [v for v in seen[:10] if v is not None]
+        if known:
+            self.trace.oracle["entropy"] = float(np.median(known))
+        self.trace.seconds = time.perf_counter() - started
+        return self.trace
+
+    def _apply(self, hooks: list[Hook]) -> None:
+        for hook in hooks:
+            hook(self)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """A line of events.jsonl."""
+        self.trace.lines.append({"schema": "experiment-event/1", "event": kind, "attempt": 1, **fields})
+
+    def look(self, **outside: Any) -> None:
+        """A look from outside at the virtual time."""
+        self.trace.lines.append(["at", self.clock, {"alive": True, "phase": self.phase, **outside}])
+
+    def wait(self, seconds: float, phase: str) -> None:
+        """Virtual seconds in a phase, looked at every 10 s."""
+        before, self.phase = self.phase, phase
+        since, end = self.clock, self.clock + seconds
+        while self.clock < end:
+            self.clock = min(end, self.clock + 10)
+            self.look(phase_since=since)
+        self.phase = before
+
+    def _pretrain(self) -> None:
+        optimizer = torch.optim.AdamW(self.model.parameters(), 3e-3)
+        for _ in range(400):
+            index = torch.randint(0, len(self.data.x), (64,))
+            optimizer.zero_grad()
+            self.criterion(self.model(self.data.x[index]), self.data.y[index]).backward()
+            optimizer.step()
+
+    def criterion(self, out: Tensor, y: Tensor) -> Tensor:
+        """Cross entropy or mean squared error."""
+        if self.data.classes:
+            return functional.cross_entropy(out, y)
+        return functional.mse_loss(out.squeeze(-1) if y.dim() == 1 else out, y)
+
+    def _begin(self) -> None:
+        classes = self.data.classes
+        way = {"name": "val_acc", "direction": "max"} if classes else {"name": "val_loss", "direction": "min"}
+        config = {"lr": self.recipe.lr, "batch_size": self.recipe.batch, **self.config}
+        if self.recipe.special == "finder":
+            config.pop("lr")
+        rules = {"memory_limit_bytes": rss_bytes() + MEMORY_BYTES, **self.rules}
+        self.trace.plan = {
+            "primary_metric": way,
+            "total_steps": self.steps,
+            "seed": self.seed,
+            "rules": rules,
+        }
+        self.event("created", plan=self.trace.plan, config_digest="c")
+        self.event("attempt_started", config_digest="c")
+        self.event("training_started", total_steps=self.steps, config=config)
+        self.probes = Probes(self.model, self.optimizer)
+        self.event("wiring_inspected", facts=self.probes.wiring())
+        told = facts(
+            (self.data.x.numpy(), self.data.y.numpy()), (self.data.vx.numpy(), self.data.vy.numpy()),
+            batch_size=self.recipe.batch, shuffle=self.shuffled,
+        )  # fmt: skip
+        self.event("data_inspected", facts=told)
+
+    def _train(self) -> None:
+        recipe, origin = self.recipe, time.perf_counter()
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127) if recipe.special == "amp" else None
+        generator = torch.Generator().manual_seed(self.seed)
+        self.order = self.order or torch.randperm(len(self.data.x), generator=generator).tolist()
+        position, best = 0, math.inf
+        while self.step < self.steps and not self.stopped:
+            self.step += 1
+            self.model.train()
+            t0, c0 = time.perf_counter(), time.thread_time()
+            total = 0.0
+            self.optimizer.zero_grad()
+            waited = 0.0
+            for _ in range(recipe.accumulate):
+                w0 = time.perf_counter()
+                if position + recipe.batch > len(self.order):
+                    position = 0
+                    if self.shuffled:
+                        self.order = torch.randperm(len(self.data.x), generator=generator).tolist()
+                index = self.order[position : position + recipe.batch]
+                position += recipe.batch
+                self.xb, self.yb = self.data.x[index], self.data.y[index]
+                self._apply(self.on_fetch)
+                waited += time.perf_counter() - w0
+                self._apply(self.on_batch)
+                loss = self._loss(self.model(self.xb), self.yb, generator)
+                for change in self.on_loss:
+                    loss = change(self, loss)
+                scaled = loss * self.loss_scale / recipe.accumulate
+                (scaler.scale(scaled) if scaler else scaled).backward()
+                total += float(loss.detach()) / recipe.accumulate
+            if recipe.clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+            peer = self._peer_before() if self.step % 10 == 0 else None
+            if scaler:
+                scaler.step(self.optimizer)
+                scaler.update()
+            else:
+                self.optimizer.step()
+            if self.scheduler is not None:
+                self.scheduler.step()
+            self._apply(self.on_stepped)
+            spent = time.perf_counter() - t0
+            self.clock += spent
+            self._row(total, spent, time.thread_time() - c0, waited, time.perf_counter() - origin)
+            if peer is not None:
+                self._peer_after(peer)
+            if recipe.special == "pauses" and self.step % 50 == 0:
+                self.wait(200.0, "checkpoint")
+            if self.step % EVALUATE_EVERY == 0:
+                self._evaluate()
+            if recipe.special == "finder":
+                best = min(best, total)
+                self.stopped = self.step > 20 and (not math.isfinite(total) or total > 4 * best)
+        self.event("training_ended", reason="completed", step=self.step)
+
+    def _loss(self, out: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        if self.recipe.special != "rl":
+            return self.criterion(out, y)
+        # A contextual bandit: one sampled action a row, a noisy reward, the batch mean as baseline.
+        logs = functional.log_softmax(out, dim=-1)
+        action = torch.multinomial(logs.detach().exp(), 1, generator=generator).squeeze(1)
+        reward = (action == y).float() + 0.3 * torch.randn(len(y), generator=generator)
+        return -(logs.gather(1, action[:, None]).squeeze(1) * (reward - reward.mean())).mean()
+
+    def _row(self, loss: float, spent: float, cpu: float, waited: float, t: float) -> None:
+        signals: dict[str, Any] = dict(self.probes.signals())
+        signals["contended"] = float(os.getloadavg()[0] > (os.cpu_count() or 1))
+        signals |= {"step_s": spent, "step_cpu_s": cpu, "data_wait_s": waited}
+        if self.step % 4 == 0:
+            signals["rss_bytes"] = float(rss_bytes())
+        entropy = batch_label_entropy((self.xb, self.yb)) if self.data.classes else None
+        if entropy is not None:
+            signals["label_entropy"] = entropy
+        row: dict[str, Any] = {
+            "event": "step",
+            "attempt": 1,
+            "step": self.step,
+            "t": t,
+            "timestamp": self.clock,
+        }
+        broken: dict[str, str] = {}
+        row["metrics"] = _finite({"loss": loss}, broken)
+        row["signals"] = _finite(signals, broken)
+        if broken:
+            row["nonfinite"] = broken
+        self.trace.lines.append(row)
+        self.trace.losses.append(row["metrics"]["loss"])
+        self.trace.norms.append(row["signals"].get("grad_norm"))
+
+    def _evaluate(self) -> None:
+        if self.recipe.special == "slow_eval" and self.step == 10 * EVALUATE_EVERY:
+            self.wait(400.0, "eval")
+        model = self.evaluation_model or self.model
+        model.eval()
+        with torch.no_grad():
+            out = model(self.data.vx)
+            metrics = {"val_loss": float(self.criterion(out, self.data.vy))}
+            if self.data.classes:
+                metrics |= _scores(out, self.data.vy, self.data.classes)
+                part = slice(0, 300)
+                metrics["train_acc"] = float(
+                    (model(self.data.x[part]).argmax(-1) == self.data.y[part]).float().mean()
+                )
+        model.train()
+        for change in self.on_metrics:
+            metrics = change(self, metrics)
+        broken: dict[str, str] = {}
+        row: dict[str, Any] = {
+            "event": "evaluation",
+            "attempt": 1,
+            "step": self.step,
+            "timestamp": self.clock,
+        }
+        row["metrics"] = _finite(metrics, broken)
+        if broken:
+            row["nonfinite"] = broken
+        self.trace.lines.append(row)
+        self.trace.validation.append(
+            {k: v for k, v in metrics.items() if math.isfinite(v)} | {"step": self.step}
+        )
+        self.trace.peer.append(
+            {"step": self.step, "epoch": metrics, "loss": _mean(self.trace.losses[-EVALUATE_EVERY:])}
+        )
+        self.look()
+
+    def _peer_before(self) -> dict[str, Any]:
+        named = [(p, p.grad) for p in self.model.parameters() if p.grad is not None and p.dim() >= 2]
+        return {
+            "step": self.step,
+            "grad_mean": [float(g.abs().mean()) for _, g in named],
+            "grad_norm": [float(g.norm()) for _, g in named],
+            "zero_grad": [float((g == 0).float().mean()) for _, g in named],
+            "before": [p.detach().clone() for p, _ in named],
+            "weights": [p for p, _ in named],
+        }
+
+    def _peer_after(self, peer: dict[str, Any]) -> None:
+        before, weights = peer.pop("before"), peer.pop("weights")
+        with torch.no_grad():
+            peer["update"] = [
+                float((w - b).std() / (b.std() + 1e-12)) for w, b in zip(weights, before, strict=True)
+            ]
+            peer["same"] = all(
+                torch.allclose(w, b, rtol=1e-5, atol=0) for w, b in zip(weights, before, strict=True)
+            )
+            peer["nonfinite"] = not all(bool(torch.isfinite(w).all()) for w in weights) or not all(
+                math.isfinite(v) for v in peer["grad_mean"]
+            )
+            seen = self.xb.float()
+            peer["input"] = [float(seen.min()), float(seen.max()), float(seen.mean())]
+        signals = self.trace.lines[-1]["signals"]
+        peer |= {"dead": signals.get("dead_frac"), "saturated": signals.get("saturated_frac")}
+        peer |= {"lr": signals.get("lr"), "loss": self.trace.losses[-1]}
+        self.trace.peer.append(peer)
+
+
+def _finite(values: dict[str, Any], broken: dict[str, str]) -> dict[str, Any]:
+    """Non-finite values become null and are named."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if math.isfinite(value):
+            found[key] = value
+        else:
+            found[key], broken[key] = None, "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return found
+
+
+def _mean(values: list[float | None]) -> float | None:
+    kept = [v for v in values if v is not None]
+    return sum(kept) / len(kept) if kept else None
+
+
+def _scores(out: Tensor, y: Tensor, classes: int) -> dict[str, float]:
+    guess = out.argmax(-1)
+    recalls = [float((guess[y == c] == c).float().mean()) for c in range(classes) if bool((y == c).any())]
+    shares = torch.bincount(guess, minlength=classes).float() / len(guess)
+    return {
+        "val_acc": float((guess == y).float().mean()),
+        "balanced_accuracy": sum(recalls) / max(1, len(recalls)),
+        "top_predicted_share": float(shares.max()),
+    }
+
+
+def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, recipe.lr, momentum=0.9 if recipe.net == "cnn" else 0.5)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, recipe.lr)
+    return torch.optim.Adam(parameters, recipe.lr)
+
+
+def _schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+    kinds = torch.optim.lr_scheduler
+    if recipe.special == "finder":
+        return kinds.ExponentialLR(optimizer, 10 ** (6.5 / steps))
+    if recipe.schedule == "cosine":
+        return kinds.CosineAnnealingLR(optimizer, steps)
+    if recipe.schedule == "warmup":
+        return kinds.LambdaLR(optimizer, lambda s: min(1.0, (s + 1) / 20) * max(0.0, 1 - s / steps))
+    if recipe.schedule == "steps":
+        return kinds.MultiStepLR(optimizer, [steps // 2, 3 * steps // 4])
+    if recipe.schedule == "restarts":
+        return kinds.CosineAnnealingWarmRestarts(optimizer, 60)
+    if recipe.schedule == "onecycle":
+        return kinds.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1)
+    return None
+
+
+_PAGE = 4096
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - read 60 times a run
+        return int(file.read().split()[1]) * _PAGE
+
+
+def plain(split: str) -> list[Recipe]:
+    """Recipes without a peculiarity: faults are injected into these."""
+    return [r for r in RECIPES if r.split == split and not r.special and r.schedule != "restarts"
+            and r.validation_rows >= 100]  # fmt: skip
+
+
+def varied(recipe: Recipe, **changes: Any) -> Recipe:
+    """A recipe with parts replaced."""
+    return replace(recipe, **changes)

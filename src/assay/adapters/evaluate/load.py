@@ -1,0 +1,123 @@
+"""Evaluate kind `load`: Assay's own load client against a served target, one launch for any number of load points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from assay.core.base import Noun, SpecPath
+from assay.core.errors import ComponentFailed, Interrupted
+from assay.core.evidence import Evidence
+from assay.core.load import PointPlan, ServiceLevels, Workload
+from assay.core.ports import Component, Session, Target
+from assay.core.vocabulary import FailureClass
+from assay.load.arrivals import read_trace
+from assay.load.client import NAME, ClientOptions, LoadClient, LoadTarget, Measured, api_key
+from assay.load.evidence import load_evidence
+from assay.load.rows import describe, write_rows
+from assay.runtime.files import artifact, digest_file
+
+ROWS = "requests.jsonl"
+
+
+class Options(Noun):
+    """Options of `evaluate: {kind: load}`."""
+
+    points: tuple[PointPlan, ...] = Field(min_length=1)
+    """Load points, measured one after the other on the same server."""
+    workload: Workload = Workload()
+    service_levels: ServiceLevels = ServiceLevels()
+    """Limits such as `{ttft_p95_ms: 2000, tpot_p95_ms: 80}`."""
+    trace: SpecPath | None = None
+    """JSON lines with times and lengths, for arrivals `trace`."""
+    tokenizer: SpecPath | None = None
+    """`tokenizer.json` that counts tokens where the server sends no usage."""
+    request_timeout_s: float = Field(default=600.0, gt=0)
+    reuse_connections: bool = True
+
+
+class Adapter:
+    """The load client as an evaluation."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def check(self) -> Component:
+        """It needs nothing beside Assay."""
+        return Component(verb="evaluate", kind="load", state="ready", vendor={"assay": NAME.split()[1]})
+
+    def protocol(self) -> Mapping[str, Any]:
+        """Workload, points and the files they read: everything that decides what is asked."""
+        options = self.options
+        return {
+            "harness": "load",
+            "client": NAME,
+            "workload": options.workload.content_digest,
+            "points": [p.to_json() for p in options.points],
+            "reuse_connections": options.reuse_connections,
+            **({"trace": digest_file(Path(options.trace))} if options.trace else {}),
+            **({"tokenizer": str(options.tokenizer)} if options.tokenizer else {}),
+        }
+
+    def evaluate(self, target: Target, session: Session) -> Evidence:
+        """Measure every point; the rows of all requests are kept as a file.
+
+        Raises:
+            ComponentFailed: if nothing is served, or the server takes no request.
+            Interrupted: if SIGINT or SIGTERM came; what was measured until then is in the file.
+        """
+        if target.endpoint is None:
+            raise ComponentFailed(
+                "load needs a served target",
+                failure_class=FailureClass.USER_CONFIG_ERROR,
+                next="add a `serve:` to the step",
+            )
+        options, endpoint = self.options, target.endpoint
+        key = api_key(str(endpoint.facts["api_key_env"]) if endpoint.facts.get("api_key_env") else None)
+        client_options = ClientOptions(
+            request_timeout_s=options.request_timeout_s,
+            reuse_connections=options.reuse_connections,
+            tokenizer=Path(options.tokenizer) if options.tokenizer else None,
+            trace=read_trace(Path(options.trace)) if options.trace else (),
+        )
+        rows = session.workdir / ROWS
+        measured: list[Measured] = []
+        with LoadClient(
+            LoadTarget(endpoint.base_url, endpoint.model, key),
+            options.workload,
+            options.service_levels,
+            client_options,
+        ) as client:
+            facts = dict(client.prepare())
+            for number, plan in enumerate(options.points):
+                session.note(f"load: {plan.arrivals.text}", number / len(options.points))
+                measured.append(client.measure(plan, limit_s=session.remaining_s()))
+                session.note(f"load: {describe(measured[-1].point)}", (number + 1) / len(options.points))
+                if measured[-1].point.stopped_by in ("interrupted", "budget"):
+                    break
+        write_rows(rows, measured)
+        _raise_if_cut_short(measured)
+        return load_evidence(
+            target.name,
+            NAME,
+            options.workload,
+            options.service_levels,
+            [m.point for m in measured],
+            artifacts=(artifact(rows),),
+            facts={"server": facts, "engine": endpoint.engine, "engine_version": endpoint.engine_version},
+        )
+
+
+def _raise_if_cut_short(measured: list[Measured]) -> None:
+    why = measured[-1].point.stopped_by
+    if why == "interrupted":
+        raise Interrupted("a signal while the load was measured", where="load")
+    if why == "budget":
+        raise ComponentFailed(
+            "the wall-time budget ended while the load was measured",
+            failure_class=FailureClass.BUDGET_EXHAUSTED,
+            where="load",
+        )

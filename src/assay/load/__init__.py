@@ -1,0 +1,1 @@
+"""The load client: sends requests on schedule, reads streams, and watches itself."""
