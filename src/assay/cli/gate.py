@@ -134,14 +134,23 @@ def gate() -> None:
 @click.argument("candidate", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--source", type=click.Path(path_type=Path), help="The checkpoint that it was made from.")
 @click.option("--recipe", help="What it was meant to be: nvfp4, fp8, W4A16, Q4_0, ...")
+@click.option(
+    "--recipe-table", type=click.Path(path_type=Path), help="YAML with recipes of your own beside Assay's."
+)
 @click.option("--engine", help="Serve kind that will load it: transformers, vllm, llama_cpp, ...")
 @click.option(
     "--summary", type=click.Path(path_type=Path), help="A summary that somebody wrote, instead of files."
 )
 def checkpoint(
-    candidate: Path | None, source: Path | None, recipe: str | None, engine: str | None, summary: Path | None
+    candidate: Path | None,
+    source: Path | None,
+    recipe: str | None,
+    recipe_table: Path | None,
+    engine: str | None,
+    summary: Path | None,
 ) -> tuple[Verdict, dict[str, Any]]:
     """Is this checkpoint what it claims to be?"""
+    from assay.cli.inspect import recipes_of
     from assay.gates.checkpoint import CheckpointGate, CheckpointPolicy, judge_summary
     from assay.readers.checkpoint import read_checkpoint
 
@@ -149,7 +158,7 @@ def checkpoint(
         return judge_summary(_json_file(summary), recipe), {"inputs": {"summary": str(summary)}}
     if candidate is None or source is None:
         raise Refused("give DIR and --source DIR, or --summary FILE")
-    policy = CheckpointPolicy(recipe=recipe, engine=engine)
+    policy = CheckpointPolicy(recipe=recipe, engine=engine, recipes=recipes_of(recipe_table))
     evidence = {
         "source.checkpoint": read_checkpoint(source, subject="source"),
         "candidate.checkpoint": read_checkpoint(candidate, subject="candidate", source=source),
