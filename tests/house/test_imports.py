@@ -29,7 +29,7 @@ MAY: dict[str, set[str]] = {
     "flows": {"core", "gates", "engine"},
     "registry": {"core", "runtime", "gates", "adapters"},
     "report": {"core", "flows", "gates", "ledger", "live", "readers", "registry", "stats", "runtime"},
-    "testing": {"core", "runtime", "engine", "adapters", "registry"},
+    "testing": {"core", "runtime", "engine", "adapters", "load", "registry"},
     "cli": {
         "core",
         "flows",

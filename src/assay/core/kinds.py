@@ -8,12 +8,16 @@ from typing import Any
 from assay.core.checkpoint import Checkpoint
 from assay.core.evidence import Evidence
 from assay.core.experiment import Experiment
+from assay.core.load import Load
 from assay.core.results import Results
+from assay.core.training_runs import TrainingRuns
 
 _KINDS: Mapping[str, type[Evidence]] = {
     "checkpoint": Checkpoint,
     "experiment": Experiment,
+    "load": Load,
     "results": Results,
+    "training_runs": TrainingRuns,
 }
 
 

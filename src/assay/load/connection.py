@@ -18,6 +18,8 @@ from assay.load.reply import Reply, http_error
 from assay.load.sse import EventStream
 
 READ_BYTES = 256 * 1024
+MOST_GONE = 3
+"""Kept connections found closed, after which none is kept any more (llama.cpp closes each after a stream)."""
 MOST_ERROR_BYTES = 64 * 1024
 MOST_DEFERRED = 32
 """Pieces of one stream that are parsed together at most."""
@@ -142,8 +144,10 @@ class Exchange:
 class Connection(asyncio.BufferedProtocol):
     """One connection. The buffer is shared by all: what is read is taken out of it at once."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, sock: socket.socket) -> None:
         self._pool = pool
+        self._socket = sock
+        self._fd = sock.fileno()
         self._buffer = pool.buffer
         self._view = memoryview(pool.buffer)
         self._selector = pool.loop.stamps
@@ -175,6 +179,22 @@ class Connection(asyncio.BufferedProtocol):
         """asyncio: the connection stands."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        if not self._pool.encrypted:
+            self._selector.read_with(self._fd, self._read)
+
+    def _read(self) -> bool | None:
+        """Read without the loop. The end of the stream and errors are the transport's business."""
+        try:
+            number = self._socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        if number == 0:
+            return None
+        busy = self._exchange is not None
+        self.buffer_updated(number)
+        return not busy or self._exchange is None
 
     def get_buffer(self, sizehint: int) -> bytearray:
         """asyncio: where bytes go."""
@@ -203,6 +223,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: it is closed."""
         exchange, self._exchange = self._exchange, None
+        self._selector.forget(self._fd)
         self._pool.forget(self)
         if exchange is not None:
             exchange.lost(self._selector.stamp_ns)
@@ -244,11 +265,18 @@ class Pool:
         self.path = parts.path.rstrip("/")
         self.opened = 0
         """Connections made so far."""
+        self.gone = 0
+        """Kept connections that the server had closed."""
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._reuse = reuse
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._address: tuple[socket.AddressFamily, tuple[str, int]] | None = None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether bytes go through TLS, which the loop's transports do."""
+        return self._tls is not None
 
     def idle(self) -> Connection | None:
         """A connection that stands, or None."""
@@ -278,7 +306,7 @@ class Pool:
             raise
         name = self.host if self._tls else None
         _, connection = await self.loop.create_connection(
-            lambda: Connection(self), sock=sock, ssl=self._tls, server_hostname=name
+            lambda: Connection(self, sock), sock=sock, ssl=self._tls, server_hostname=name
         )
         self._all.add(connection)
         self.opened += 1
@@ -292,6 +320,12 @@ class Pool:
             for made in await asyncio.gather(*batch, return_exceptions=True):
                 if isinstance(made, Connection):
                     self._idle.append(made)
+
+    def found_gone(self) -> None:
+        """A kept connection turned out to be closed. A server that does so each time gets a new one each time."""
+        self.gone += 1
+        if self.gone >= MOST_GONE:
+            self._reuse = False
 
     def give_back(self, connection: Connection) -> None:
         """A connection whose answer is complete."""

@@ -251,7 +251,9 @@ def number(value: Any) -> float | None:
 
 
 def count(value: Any) -> int | None:
-    """A count, or None."""
+    """A count, or None. Nanoseconds of a wall clock stay exact: they are beyond what a float holds."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if 0 <= value < 1 << 63 else None
     found = number(value)
     return int(found) if found is not None and found >= 0 and found == int(found) else None
 

@@ -287,6 +287,7 @@ class Runner:
                     break
                 # The server had closed the kept-alive connection; the request never reached it.
                 outcome.reconnected, connection = True, None
+                self.pool.found_gone()
         except OSError as error:
             outcome.error = RequestError.CONNECT
             outcome.detail = f"{type(error).__name__}: {error.strerror or error}"

@@ -20,7 +20,9 @@ def test_lag_is_the_quantile_of_waits_at_random_moments(spans: list[int], q: flo
     selector._spans.extend(spans)
     selector._since_ns = time.perf_counter_ns() - watched
     found = selector.lag_ms(q)
-    waits = np.concatenate([np.zeros(20_000), *[np.linspace(0, s, max(2, 20_000 * s // sum(spans))) for s in spans]])
+    waits = np.concatenate(
+        [np.zeros(20_000), *[np.linspace(0, s, max(2, 20_000 * s // sum(spans))) for s in spans]]
+    )
     expected = float(np.quantile(waits, q)) / 1e6
     selector.close()
     assert abs(found - expected) <= 0.03 * max(spans) / 1e6 + 0.01

@@ -60,7 +60,12 @@ def test_usage_in_an_event_without_choices() -> None:
         "completion_tokens_details": {"reasoning_tokens": 2},
     }
     reply = taken(delta(content="x"), json.dumps({"choices": [], "usage": usage}).encode())
-    assert (reply.prompt_tokens, reply.output_tokens, reply.cached_tokens, reply.reasoning_tokens) == (9, 4, 3, 2)
+    assert (reply.prompt_tokens, reply.output_tokens, reply.cached_tokens, reply.reasoning_tokens) == (
+        9,
+        4,
+        3,
+        2,
+    )
 
 
 def test_usage_in_every_piece_leaves_the_last() -> None:
@@ -120,7 +125,11 @@ def test_text_is_kept_on_request_only() -> None:
         (503, b'{"error": {"message": "Loading model"}}', RequestError.OVERLOAD),
         (401, b"", RequestError.AUTH),
         (403, b"{}", RequestError.AUTH),
-        (400, b'{"error": {"type": "exceed_context_size_error", "message": "n_ctx 512"}}', RequestError.CONTEXT),
+        (
+            400,
+            b'{"error": {"type": "exceed_context_size_error", "message": "n_ctx 512"}}',
+            RequestError.CONTEXT,
+        ),
         (400, b'{"message": "maximum model length is 256"}', RequestError.CONTEXT),
         (422, b'{"detail": "Unexpected fields"}', RequestError.REFUSED),
         (404, b"\xff\xfe", RequestError.REFUSED),

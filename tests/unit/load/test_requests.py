@@ -17,7 +17,9 @@ HEAD = (b"POST / HTTP/1.1\r\nContent-Length: ", b"\r\n\r\n")
 
 def made(calibration: Calibration | None = None, control: str = "none", **workload: Any) -> Requests:
     """Requests of a workload."""
-    return Requests(Workload.model_validate(workload), "m", HEAD, calibration or Calibration(), control=control)
+    return Requests(
+        Workload.model_validate(workload), "m", HEAD, calibration or Calibration(), control=control
+    )
 
 
 def body(data: bytes) -> dict[str, Any]:
@@ -111,7 +113,9 @@ def test_lognormal_lengths_have_their_median() -> None:
     assert length.draw(0.5, -1e9) == 10
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "0", "uniform:9-2", "uniform:0-4", "normal:1", "12 ", True, "nan", 1e400])
+@pytest.mark.parametrize(
+    "text", ["x", "-1", "0", "uniform:9-2", "uniform:0-4", "normal:1", "12 ", True, "nan", 1e400]
+)
 def test_what_is_no_length_is_refused(text: Any) -> None:
     """With a validation error."""
     with pytest.raises(ValidationError):

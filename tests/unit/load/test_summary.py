@@ -24,7 +24,9 @@ OPEN = PointPlan.model_validate({"arrivals": {"kind": "poisson", "rate_rps": 10}
 NONE = ServiceLevels()
 
 
-def record(index: int, start: float, ttft: float = 0.1, gap: float = 0.01, tokens: int = 11, **more: Any) -> RequestRecord:
+def record(
+    index: int, start: float, ttft: float = 0.1, gap: float = 0.01, tokens: int = 11, **more: Any
+) -> RequestRecord:
     """A good request: first token after `ttft`, then one every `gap` seconds."""
     first = start + ttft
     last = first + gap * (tokens - 1)
@@ -178,7 +180,11 @@ def test_a_client_that_cannot_keep_up_makes_the_point_invalid(client: ClientHeal
 def test_the_tightest_limit_decides_how_late_the_client_may_be() -> None:
     """Of 10.1 ms: with a limit of 150 ms too late, with 400 ms not; a limit on TPOT counts for the whole answer."""
     late = around(client=health(loop_lag_p99_ms=10.1))
-    for limits, valid in (({"ttft_p95_ms": 150}, False), ({"ttft_p95_ms": 400}, True), ({"tpot_p95_ms": 25}, True)):
+    for limits, valid in (
+        ({"ttft_p95_ms": 150}, False),
+        ({"ttft_p95_ms": 400}, True),
+        ({"tpot_p95_ms": 25}, True),
+    ):
         assert summarize(back_to_back(), ServiceLevels.model_validate(limits), late).valid is valid
 
 
@@ -206,7 +212,12 @@ def test_estimates_are_called_so() -> None:
         for i in range(60)
     ]
     text = " ".join(summarize(rows, NONE, around()).remarks)
-    for words in ("an estimate", "140 tokens on average, 100 were wanted", "60 of 60 answers are shorter", "1 requests found"):
+    for words in (
+        "an estimate",
+        "140 tokens on average, 100 were wanted",
+        "60 of 60 answers are shorter",
+        "1 requests found",
+    ):
         assert words in text
 
 
