@@ -4,10 +4,13 @@ An injection counts only if the run differs from its healthy twin (same recipe, 
 fault. What the oracle looks at is measured on the run itself, not by the rules under test.
 """
 
+# ruff: noqa: ARG001 - injections, hooks and oracles share their signatures
+
 from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -169,7 +172,7 @@ def _exploded(trace: Trace, twin: Trace, level: int) -> bool:
     high = [a is not None and b is not None and a > 10 * b for a, b in pairs]
     usual = np.median([v for v in twin.norms[20:ONSET] if v is not None] or [math.inf])
     enough = [a is not None and a > 10 * usual for a, _ in pairs]
-    return sum(h and e for h, e in zip(high, enough, strict=True)) >= 3
+    return bool(sum(h and e for h, e in zip(high, enough, strict=True)) >= 3)
 
 
 # 5 to 7: units that do not learn.
@@ -201,7 +204,7 @@ def _kill_units(bench: Bench, level: int) -> None:
         norms = [m for m in b.model.modules() if isinstance(m, nn.BatchNorm1d)]
         target: Any = norms[-1] if norms else _hidden(b)[-1]
         if b.recipe.net == "residual":
-            target = b.model.ups[-1]  # type: ignore[index, union-attr]
+            target = b.model.ups[-1]  # type: ignore[index]
         with torch.no_grad():
             target.bias.fill_(bias)
 
@@ -221,9 +224,9 @@ def _dead_share(bench: Bench) -> None:
         shares.append(float((args[0].abs().amax(dim=0) == 0).float().mean()))
 
     relus = [m for m in bench.model.modules() if isinstance(m, nn.ReLU)]
-    readers = list(bench.model.downs) if bench.recipe.net == "residual" else []  # type: ignore[arg-type, union-attr]
+    readers = list(bench.model.downs) if bench.recipe.net == "residual" else []  # type: ignore[arg-type]
     handles = [m.register_forward_hook(watch) for m in relus]
-    handles += [m.register_forward_hook(watch_input) for m in readers]  # type: ignore[union-attr]
+    handles += [m.register_forward_hook(watch_input) for m in readers]
     with torch.no_grad():
         bench.model(bench.data.x[:256])
     for handle in handles:
@@ -282,7 +285,7 @@ def _no_update(bench: Bench, level: int) -> None:
 def _clone_optimizer(bench: Bench) -> None:
     clones = [p.detach().clone().requires_grad_(True) for p in bench.model.parameters()]
     rate = bench.optimizer.param_groups[0]["lr"]
-    bench.optimizer = type(bench.optimizer)(clones, rate)  # type: ignore[call-arg]
+    bench.optimizer = type(bench.optimizer)(clones, rate)
     bench.scheduler = None
 
 
@@ -530,7 +533,8 @@ def _sorted(bench: Bench, level: int) -> None:
         if level == 0:
             # Sorted within shards of 600 rows, as concatenated files are.
             parts = [
-                p[torch.argsort(b.data.y[p], stable=True)] for p in torch.arange(len(by_label)).split(600)
+                p[torch.argsort(b.data.y[p], stable=True)]
+                for p in torch.split(torch.arange(len(by_label)), 600)
             ]
             by_label = torch.cat(parts)
         elif level == 1:
@@ -607,16 +611,12 @@ def _lost(bench: Bench, level: int) -> None:
 
 
 def _busy(seconds: float) -> None:
-    import time
-
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass
 
 
 def _sleep(seconds: float) -> None:
-    import time
-
     time.sleep(seconds)
 
 
@@ -679,21 +679,16 @@ def _broken_checkpoint(bench: Bench, level: int) -> None:
 
 def _wrong_best(bench: Bench, level: int) -> None:
     def save(b: Bench) -> None:
-        values = b.trace.validation
         name = "val_acc" if b.data.classes else "val_loss"
-        pick = max if name == "val_acc" else min
-        best = pick(v[name] for v in values)
-        worse = (
-            (lambda x: x - (0.02, 0.1, 0.5)[level])
-            if name == "val_acc"
-            else (lambda x: x * (1.05, 1.5, 4)[level])
-        )
+        values = [v[name] for v in b.trace.validation]
+        worse, times = (0.02, 0.1, 0.5)[level], (1.05, 1.5, 4.0)[level]
+        told = max(values) - worse if name == "val_acc" else min(values) * times
         b.event(
             "checkpoint_committed",
             name=f"ckpt-{b.step:08d}",
             step=b.step,
             reason="best",
-            metrics={name: worse(best)},
+            metrics={name: told},
         )
 
     bench.on_stepped.append(_at(ONSET + 1, save))

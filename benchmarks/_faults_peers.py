@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from _faults_train import STEPS, Trace
@@ -94,7 +95,7 @@ def autotrainer(trace: Trace) -> Iterator[Alarm]:
         if index <= 0.3 * len(by_step) or index < 4:
             continue
         seen = accuracies[:index]
-        swings = sum(abs(b - a) >= 0.03 and b < a for a, b in zip(seen, seen[1:], strict=False))
+        swings = sum(abs(b - a) >= 0.03 and b < a for a, b in pairwise(seen))
         if swings >= 0.2 * index:
             yield 2, step
         if max(seen) < 0.6 and max(seen) - seen[0] < 0.01:
@@ -142,7 +143,7 @@ def umlaut(trace: Trace) -> Iterator[Alarm]:
         if p["lr"] is not None and (p["lr"] > 0.01 or p["lr"] < 1e-7):
             yield 9, p["step"]
     epochs = _epochs(trace)
-    for index, (a, b) in enumerate(zip(epochs, epochs[1:], strict=False), 2):
+    for index, (a, b) in enumerate(pairwise(epochs), 2):
         va, vb, ta, tb = a["epoch"].get("val_loss"), b["epoch"].get("val_loss"), a["loss"], b["loss"]
         if None not in (va, vb, ta, tb) and vb > va and tb <= ta:
             yield 11, b["step"]

@@ -161,6 +161,7 @@ class ExperimentFiles:
         self.write(f"checkpoints/{name}/model.safetensors", weights)
         entry = {"name": "model.safetensors", "bytes": len(weights), "sha256": sha(weights)}
         digest = self.write(f"checkpoints/{name}/manifest.json", {"schema": "checkpoint/1", "files": [entry]})
+        self.write(f"checkpoints/{name}/manifest.sha256", f"{digest}  manifest.json\n")
         for pointer in ("last", "best"):
             link = self.folder / "checkpoints" / pointer
             link.unlink(missing_ok=True)
@@ -202,6 +203,7 @@ class ExperimentFiles:
     def trained(self, *, accuracy: float = 0.93, attempt: int = 1) -> None:
         """An attempt from its start to its end."""
         self.started(attempt, pid=2**22 - 1)
+        self.event("watched", attempt, state="began", by="assay train", pid=2**22 - 1)
         for step in range(10, 101, 10):
             self.step(step, attempt, loss=1.0 / step)
             if step == 50:
@@ -211,6 +213,7 @@ class ExperimentFiles:
         self.write("alerts.jsonl", "")
         self.status()
         self.ended(attempt)
+        self.event("watched", attempt, state="ended", by="assay train", pid=2**22 - 1)
 
     def result(self, value: Any = 0.93, text: str = RESULT) -> None:
         """result.md."""

@@ -32,9 +32,11 @@ _GATES: Mapping[str, tuple[str, str, str]] = {
     "results": ("assay.gates.results", "ResultsGate", "ResultsPolicy"),
     "comparability": ("assay.gates.comparability", "ComparabilityGate", "ComparabilityPolicy"),
     "compare": ("assay.gates.compare", "CompareGate", "ComparePolicy"),
+    "rank": ("assay.gates.rank", "RankGate", "ComparePolicy"),
     "contract": ("assay.gates.contract", "ContractGate", "ContractPolicy"),
     "noise": ("assay.gates.noise", "NoiseGate", "NoisePolicy"),
     "external": ("assay.gates.external", "ExternalGate", "ExternalPolicy"),
+    "improvement": ("assay.gates.improvement", "ImprovementGate", "ImprovementPolicy"),
     "training": ("assay.gates.training", "TrainingGate", "TrainingPolicy"),
 }
 

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import assay
-from assay.core.experiment import ExperimentState
+from assay.core.experiment import ExperimentEvent, ExperimentState
+from assay.core.experiment_state import Fold
 from assay.core.vocabulary import Direction, Status
 from assay.gates.training import TrainingGate
 from assay.readers.training import iter_rows, read_any, read_experiments, resolve_active
@@ -220,3 +223,43 @@ def test_registry_and_reader_give_the_same_states(root: Path) -> None:
     found = {e.id: e.state.value for e in read_experiments(root)}
     assert {e["id"]: e["status"] for e in entries} == {name: told[state] for name, state in found.items()}
     assert ids(root) == list(found)
+
+
+_KINDS = (
+    "created", "attempt_started", "stop_requested", "training_ended", "attempt_ended", "result", "evaluated", "note",
+    "completed", "failed", "aborted", "overridden",
+)  # fmt: skip
+_EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "event": st.sampled_from(_KINDS),
+            "attempt": st.sampled_from([None, 0, 1, 2, 3]),
+            "reason": st.sampled_from(["completed", "stopped", "exception", None]),
+            "outcome": st.sampled_from(["exited", "crashed", "killed", "lost", "stopped", None]),
+            "exit_code": st.sampled_from([0, 1, 137, None, True]),
+            "host": st.just("another machine"),
+        }
+    ),
+    max_size=12,
+)
+
+
+@given(_EVENTS)
+@example(
+    [
+        {"event": "attempt_started", "attempt": 1, "host": "another machine"},
+        {"event": "training_ended", "attempt": 1, "reason": "completed"},
+        {"event": "attempt_ended", "attempt": 1, "outcome": "exited", "exit_code": 1},
+    ]
+)
+def test_the_short_fold_is_the_full_fold(events: list[dict[str, Any]]) -> None:
+    """Whatever the events, the state in registry.json is the one that every command shows."""
+    full = Fold()
+    for seq, line in enumerate(events, 1):
+        fields = {k: v for k, v in line.items() if k not in {"event", "attempt"}}
+        full.add(
+            ExperimentEvent(
+                seq=seq, time="", event=line["event"], attempt=line["attempt"], line=seq, fields=fields
+            )
+        )
+    assert registry.state(events) == full.state.value

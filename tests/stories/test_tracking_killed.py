@@ -124,8 +124,41 @@ def test_a_script_that_just_ends(tmp_path: Path) -> None:
     folder = experiment(tmp_path)
     assert (code, err) == (0, "")
     assert len(rows(folder)) == 1
-    assert last(folder, "training_ended")["reason"] == "completed"
-    assert last(folder, "attempt_ended")["outcome"] == "exited"
+    ended = last(folder, "training_ended")
+    assert (ended["reason"], ended["by"]) == ("completed", "exit"), "nobody said that it was complete"
+    assert (last(folder, "attempt_ended")["outcome"], last(folder, "attempt_ended")["exit_code"]) == (
+        "exited",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "how", ["raise KeyboardInterrupt", "with run:\n    raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGINT)"]
+)
+def test_ctrl_c_is_a_stop_of_the_user(tmp_path: Path, how: str) -> None:
+    """With or without a block: asked for by the user, stopped, ended by SIGINT; no crash."""
+    text = f"import assay, os, signal\nrun = assay.experiment()\nrun.log({{'loss': 1.0}})\n{how}\n"
+    code, _, err = ran(tmp_path, text)
+    folder = experiment(tmp_path)
+    assert (code, "KeyboardInterrupt" in err) == (-2, True)
+    assert last(folder, "stop_requested")["by"] == "user"
+    assert last(folder, "training_ended")["reason"] == "stopped"
+    ended = last(folder, "attempt_ended")
+    assert (ended["outcome"], ended["exit_code"], ended["signal"]) == ("stopped", None, "SIGINT")
+    assert registry.state(files.read_events(folder)) == "trained"
+
+
+def test_a_crash_is_recorded_though_the_script_took_our_hook(tmp_path: Path) -> None:
+    """A library that replaces sys.excepthook and forgets the one before (rich does) hides no crash."""
+    text = (
+        "import assay, sys\nrun = assay.experiment()\nrun.log({'loss': 1.0})\n"
+        "sys.excepthook = lambda *_: print('mine', file=sys.stderr)\nraise ValueError('hidden')\n"
+    )
+    code, _, err = ran(tmp_path, text)
+    folder = experiment(tmp_path)
+    assert (code, err) == (1, "mine\n")
+    assert last(folder, "training_ended")["exception"]["text"] == "hidden"
+    assert last(folder, "attempt_ended")["outcome"] == "crashed"
 
 
 def test_the_exit_code_of_a_block_is_recorded(tmp_path: Path) -> None:
@@ -134,10 +167,8 @@ def test_the_exit_code_of_a_block_is_recorded(tmp_path: Path) -> None:
     folder = experiment(tmp_path)
     assert code == 3
     assert last(folder, "training_ended")["reason"] == "exception"
-    assert (last(folder, "attempt_ended")["outcome"], last(folder, "attempt_ended")["exit_code"]) == (
-        "exited",
-        3,
-    )
+    ended = last(folder, "attempt_ended")
+    assert (ended["outcome"], ended["exit_code"]) == ("crashed", 3)
 
 
 def test_a_crash_of_the_third_experiment_is_not_the_firsts(tmp_path: Path) -> None:

@@ -379,7 +379,24 @@ def test_beside_a_script_that_tracks_itself(world: World) -> None:
     out, _ = training.communicate(timeout=20)
     assert training.returncode == 0
     assert "stopped in order" in out
-    assert world.events()[-1]["event"] == "attempt_ended"
+    kinds = [e["event"] for e in world.events()]
+    assert (kinds.count("attempt_ended"), kinds.count("watched")) == (1, 2)
+
+
+def test_a_script_brings_its_own_checker(world: World) -> None:
+    """`experiment(live=True)`: the NaN is found and the stop asked for, and the checker is gone when the run has ended."""
+    text = script("loss = float('nan') if step >= 60 else loss", steps=3000)
+    name = world.write("train.py", text.replace("experiment(", "experiment(live=True, ", 1))
+    done = subprocess.run(
+        [sys.executable, name], cwd=world.folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "stopped in order" in done.stdout
+    assert "stop requested by checker: not finite at step 60" in done.stderr
+    (opened,) = {a["id"]: a for a in world.lines("exp-001", "alerts.jsonl")}.values()
+    assert (opened["name"], opened["state"]) == ("nonfinite", "open")
+    told = [(e["state"], e["by"]) for e in world.events() if e["event"] == "watched"]
+    assert told == [("began", "python -m assay.live"), ("ended", "python -m assay.live")]
 
 
 def test_beside_a_script_that_is_killed(world: World) -> None:

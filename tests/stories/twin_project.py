@@ -134,10 +134,10 @@ class Project:
         )
 
 
-def lay_out(folder: Path) -> Project:
-    """The twin in a folder that does not exist yet."""
+def lay_out(folder: Path, spec: str = "release.yaml") -> Project:
+    """The twin in a folder that does not exist yet, with that one of its specs."""
     folder.mkdir(parents=True)
-    text = (HERE / "release.yaml").read_text(encoding="utf-8")
+    text = (HERE / spec).read_text(encoding="utf-8")
     values = {
         "MODEL": MODEL,
         "PYTHON": sys.executable,

@@ -157,8 +157,10 @@ def _verified(item: Stored, *, deep: bool) -> dict[str, Any]:
         return {**row, "detail": error.what}
     unstated = [name for name, state in manifest.components.items() if state == "unstated"]
     row |= {"step": manifest.step, "epoch": manifest.epoch, "attempt": manifest.attempt, "unstated": unstated}
+    if item.odd:
+        return {**row, "level": "finite", "detail": item.failed}
     if not deep:
-        text = f"{len(manifest.files)} files, {manifest.bytes} bytes as written, step {manifest.step}"
+        text = f"{len(manifest.files)} files, {manifest.size_bytes} bytes as written, step {manifest.step}"
         return {**row, "ok": True, "detail": text}
     answer = Restore(item.folder).wait()
     return {**row, "level": "restore", "ok": answer.ok is True, "detail": answer.detail}
@@ -186,7 +188,7 @@ def _row(folder: Folder, item: Stored) -> dict[str, Any]:
         "sequence": found.sequence,
         "time": found.time,
         "reason": found.reason,
-        "bytes": found.bytes,
+        "bytes": found.size_bytes,
         "metrics": dict(found.metrics),
         "components": dict(found.components),
     }
@@ -200,4 +202,5 @@ def _line(row: dict[str, Any]) -> str:
     size = f"{row['bytes'] / 1e6:.1f} MB"
     more = " ".join([*row["pointers"], *(["pinned"] if row["pinned"] else [])])
     place = f"step {row['step']:<8} attempt {row['attempt']:<3} {row['reason']:<8} {size:>9}"
-    return f"{row['name']:<20} {mark:<12} {place}  {metrics}  {more}".rstrip()
+    why = f": {row['failed']}" if row["failed"] else ""
+    return f"{row['name']:<20} {mark:<12} {place}  {metrics}  {more}".rstrip() + why

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -17,13 +19,27 @@ from assay.core.ports import Component
 from assay.core.study import AdapterRef
 from assay.core.vocabulary import Verb
 from assay.flows.release import ReleaseSpec
+from assay.flows.train import TrainSpec
 from assay.gates._checkpoint.intent import resolve
 
 SIZE_LIMIT_BYTES = 4 << 20
+Spec: TypeAlias = ReleaseSpec | TrainSpec
+"""What a spec of any job is read as."""
 
 
-def load_spec(path: Path, overrides: Sequence[str] = ()) -> ReleaseSpec:
-    """Read, override, validate and resolve a spec.
+@dataclass(frozen=True)
+class Job:
+    """What reading a spec needs to know of its job."""
+
+    spec: type[Spec]
+    resolved: Callable[[Any, Path], Any]
+    """The spec with every reference resolved; the second argument is the folder of its file."""
+    components: Callable[[Any], list[tuple[str, Component]]]
+    """Place in the spec and state of each component that it needs."""
+
+
+def load_any(path: Path, overrides: Sequence[str] = ()) -> Spec:
+    """Read, override, validate and resolve a spec of the job that its `schema` names.
 
     Args:
         path: the YAML file.
@@ -37,11 +53,38 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> ReleaseSpec:
     for item in overrides:
         _override(tree, item)
     try:
-        resolved = _resolved(registry.validated(ReleaseSpec, _plain(tree)), path.absolute().parent)
-        _check_intents(resolved)
+        job = _job(tree.get("schema"))
+        found: Spec = job.resolved(registry.validated(job.spec, _plain(tree)), path.absolute().parent)
     except SpecError as error:
         raise _located(path, tree, error) from error
-    return resolved
+    return found
+
+
+def load_spec(path: Path, overrides: Sequence[str] = ()) -> ReleaseSpec:
+    """Read, override, validate and resolve the spec of a release.
+
+    Raises:
+        UnreadableInput, SpecError: see `load_any`; also if it is the spec of another job.
+    """
+    found = load_any(path, overrides)
+    if not isinstance(found, ReleaseSpec):
+        raise SpecError(f"this is a spec of {found.schema_}", where=f"{path}: schema", allowed="release/1")
+    return found
+
+
+def components(spec: Spec) -> list[tuple[str, Component]]:
+    """What the spec needs on this machine: place in the spec and state of the component."""
+    return _job(spec.schema_).components(spec)
+
+
+def _job(schema: Any) -> Job:
+    """The job of a schema; a spec that names none is read as a release, and refused there."""
+    name = str(schema).partition("/")[0] if schema is not None else "release"
+    if name not in JOBS:
+        raise SpecError(
+            f"no such schema: {schema!r:.60}", where="schema", allowed=", ".join(f"{j}/1" for j in JOBS)
+        )
+    return JOBS[name]
 
 
 def _read(path: Path) -> CommentedMap:
@@ -145,13 +188,18 @@ def _line(tree: Any, parts: Sequence[str]) -> int | None:
     return line
 
 
-def _resolved(spec: ReleaseSpec, base: Path) -> ReleaseSpec:
+def _source(spec: Spec, base: Path, what: str) -> Path:
+    source = (base / Path(spec.source).expanduser()).absolute()
+    if not source.exists():
+        raise SpecError(f"no such {what}: {source}", where="source", next="correct `source`")
+    return source
+
+
+def _release(spec: ReleaseSpec, base: Path) -> ReleaseSpec:
     def made(verb: Verb, ref: AdapterRef, where: str) -> AdapterRef:
         return registry.resolved(verb, ref, base, where)
 
-    source = (base / Path(spec.source).expanduser()).absolute()
-    if not source.exists():
-        raise SpecError(f"no such checkpoint: {source}", where="source", next="correct `source`")
+    source = _source(spec, base, "checkpoint")
     recipes = tuple(
         r.model_copy(
             update={
@@ -161,7 +209,7 @@ def _resolved(spec: ReleaseSpec, base: Path) -> ReleaseSpec:
         )
         for i, r in enumerate(spec.recipes)
     )
-    return spec.model_copy(
+    resolved = spec.model_copy(
         update={
             "source": str(source),
             "recipes": recipes,
@@ -170,6 +218,8 @@ def _resolved(spec: ReleaseSpec, base: Path) -> ReleaseSpec:
             "apply": made(Verb.APPLY, spec.apply, "apply"),
         }
     )
+    _check_intents(resolved)
+    return resolved
 
 
 def _check_intents(spec: ReleaseSpec) -> None:
@@ -182,8 +232,30 @@ def _check_intents(spec: ReleaseSpec) -> None:
             raise SpecError(str(error), where=f"recipes.{i}.build") from error
 
 
-def components(spec: ReleaseSpec) -> list[tuple[str, Component]]:
-    """What the spec needs on this machine: place in the spec and state of the component."""
+def _train(spec: TrainSpec, base: Path) -> TrainSpec:
+    updates: dict[str, Any] = {"source": str(_source(spec, base, "training code"))}
+    for key, verb in _TRAIN_VERBS.items():
+        updates[key] = registry.resolved(verb, getattr(spec, key), base, key)
+    if spec.stop.file:
+        file = str((base / Path(spec.stop.file).expanduser()).absolute())
+        updates["stop"] = spec.stop.model_copy(update={"file": file})
+    return spec.model_copy(update=updates)
+
+
+_TRAIN_VERBS: Mapping[str, Verb] = {
+    "train": Verb.BUILD,
+    "propose": Verb.PROPOSE,
+    "evaluate": Verb.EVALUATE,
+    "apply": Verb.APPLY,
+}
+
+
+def _train_components(spec: TrainSpec) -> list[tuple[str, Component]]:
+    keys = ("train", "propose", "evaluate")
+    return [(key, registry.adapter(_TRAIN_VERBS[key], getattr(spec, key)).check()) for key in keys]
+
+
+def _release_components(spec: ReleaseSpec) -> list[tuple[str, Component]]:
     found: list[tuple[str, Component]] = []
     for i, recipe in enumerate(spec.recipes):
         found.append((f"recipes.{i}.build", registry.adapter(Verb.BUILD, recipe.build).check()))
@@ -193,3 +265,12 @@ def components(spec: ReleaseSpec) -> list[tuple[str, Component]]:
         found.append(("serve", registry.adapter(Verb.SERVE, spec.serve).check()))
     found.append(("evaluate", registry.adapter(Verb.EVALUATE, spec.evaluate).check()))
     return found
+
+
+JOBS: Mapping[str, Job] = MappingProxyType(
+    {
+        "release": Job(ReleaseSpec, _release, _release_components),
+        "train": Job(TrainSpec, _train, _train_components),
+    }
+)
+"""Every job whose spec `assay run` takes."""

@@ -11,13 +11,13 @@ import click
 from assay.core.decision import EXIT_CODES
 from assay.core.vocabulary import Outcome
 
-KINDS = ("release",)
+KINDS = ("release", "train")
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
 def init(kind: str) -> int:
-    """Print a commented starter spec: `assay init release > release.yaml`."""
+    """Print a commented starter spec: `assay init release > release.yaml`, `assay init train > train.yaml`."""
     click.echo(resources.files("assay.flows").joinpath(f"{kind}.yaml").read_text(encoding="utf-8"), nl=False)
     return 0
 
@@ -43,12 +43,18 @@ def plan(spec: Path, overrides: tuple[str, ...], anyway: bool, as_json: bool) ->
     Exit code 3 where the plan could not accept even a perfect candidate with the wanted chance.
     """
     from assay.cli.calibrate import with_noise
-    from assay.cli.load import components, load_spec
+    from assay.cli.load import components, load_any
+    from assay.flows.release import ReleaseSpec
+    from assay.report import plan_train
     from assay.report.plan import describe, print_plan
     from assay.runtime.files import artifact
 
-    source_spec = load_spec(spec, overrides)
+    source_spec = load_any(spec, overrides)
     source = artifact(Path(source_spec.source))
+    if not isinstance(source_spec, ReleaseSpec):
+        told = plan_train.describe(source_spec, source, components(source_spec))
+        click.echo(json.dumps(told, indent=2)) if as_json else plan_train.print_plan(told)
+        return 0
     resolved = with_noise(source_spec, source)
     described = describe(resolved, source, components(resolved))
     if as_json:

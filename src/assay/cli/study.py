@@ -11,8 +11,9 @@ import click
 
 from assay import registry
 from assay.cli.calibrate import with_noise
-from assay.cli.load import components, load_spec
+from assay.cli.load import Spec, components, load_any
 from assay.cli.progress import observer
+from assay.cli.training_study import Concluding, conclude
 from assay.core.candidate import Candidate
 from assay.core.decision import EXIT_CODES
 from assay.core.errors import AssayError, ComponentMissing, UsageError
@@ -23,6 +24,7 @@ from assay.core.trial import Trial
 from assay.core.vocabulary import Outcome
 from assay.engine.study import StudyLoop
 from assay.flows import release
+from assay.flows import train as training
 from assay.flows.release import ReleaseSpec, plan
 from assay.gates.compare import ComparePolicy
 from assay.ledger.home import Home, find_home
@@ -38,12 +40,13 @@ from assay.runtime.files import artifact
 @click.option("--report/--no-report", default=True, help="Write the HTML report at the end.")
 def run(spec: Path, overrides: tuple[str, ...], anyway: bool, as_json: bool, report: bool) -> int:
     """Run a study to its Decision."""
-    resolved = load_spec(spec, overrides)
+    resolved = load_any(spec, overrides)
     _require_components(resolved)
     source = artifact(Path(resolved.source))
     folder = find_home()
     _require_room(resolved, Path(resolved.source), folder)
-    resolved = with_noise(resolved, source)
+    if isinstance(resolved, ReleaseSpec):
+        resolved = with_noise(resolved, source)
     if not anyway and (reason := _infeasible(resolved, source)):
         click.echo(f"assay: {reason}", err=True)
         return EXIT_CODES[Outcome.INFEASIBLE]
@@ -51,7 +54,7 @@ def run(spec: Path, overrides: tuple[str, ...], anyway: bool, as_json: bool, rep
     with home.writing():
         known = histories(home.ledger.read())
         name = new_id(resolved.name, known)
-        study = plan(resolved, source, name, exploratory=_contract_changed(resolved, source, known))
+        study = _planned(resolved, source, name, known)
         _mention_unfinished(known, study)
         if study.exploratory:
             click.echo(f"note: exploratory, nothing can be accepted: {study.exploratory}", err=True)
@@ -72,8 +75,9 @@ def resume(study: str, more: int | None, as_json: bool, report: bool) -> int:
         history = find_study(home, study)
         found = artifact(Path(history.study.source.path))
         if found.digest != history.study.source.digest:
+            what = "training code" if history.study.job == "train" else "source checkpoint"
             raise UsageError(
-                "the source checkpoint changed since the study opened: its baseline no longer holds",
+                f"the {what} changed since the study opened: its baseline no longer holds",
                 where=found.path,
                 next="start a new study with `assay run`",
             )
@@ -95,6 +99,12 @@ def _topping_up(history: StudyHistory, pairs: int) -> TopUp:
         UsageError: if its contract forbids it, or there is nothing to ask.
     """
     study = history.study
+    if study.job != "release":
+        raise UsageError(
+            f"only a release takes more pairs, not a study of job {study.job}",
+            where=study.id,
+            next="start a new study, of a train job with more `seeds`",
+        )
     policy = ComparePolicy.model_validate(dict(next(g.policy for g in study.gates if g.gate == "compare")))
     undecided = tuple(
         t.id
@@ -156,7 +166,14 @@ def run_study(
         from assay.report.decision import print_summary
 
         print_summary(summary)
-    return EXIT_CODES[outcome]
+    return _exit_code(outcome, summary.get("advance"))
+
+
+def _exit_code(outcome: Outcome, advance: Mapping[str, Any] | None) -> int:
+    """That of the word; a better recipe that may not advance is judged and not kept, whatever its word."""
+    if advance is None or outcome is not Outcome.ACCEPT or advance["word"] == "ADVANCE":
+        return EXIT_CODES[outcome]
+    return EXIT_CODES[Outcome.NO_GAIN if advance["tier"] is not None else Outcome.INCONCLUSIVE]
 
 
 def execute(home: Home, study: Study, topped_up: TopUp | None = None) -> tuple[Outcome, StudyHistory]:
@@ -168,10 +185,12 @@ def execute(home: Home, study: Study, topped_up: TopUp | None = None) -> tuple[O
             store=home.store,
             components=registry.Registry(),
             folder=home.study(study.id),
-            observer=watching,
+            observer=Concluding(watching, home.study(study.id)) if study.job == "train" else watching,
         )
         if topped_up is not None:
             loop.top_up(topped_up.steps, topped_up.trials)
+        if study.job == "train":
+            conclude(home.study(study.id), loop.journal.history)  # what a kill left open
         outcome = loop.run()
     return outcome, loop.journal.history
 
@@ -202,7 +221,14 @@ def find_study(home: Home, name: str) -> StudyHistory:
     return known[name]
 
 
-def _require_room(spec: ReleaseSpec, source: Path, folder: Path) -> None:
+def _planned(spec: Spec, source: Artifact, name: str, known: Mapping[str, StudyHistory]) -> Study:
+    """The study that a spec of any job describes."""
+    if isinstance(spec, ReleaseSpec):
+        return plan(spec, source, name, exploratory=_contract_changed(spec, source, known))
+    return training.plan(spec, source, name)
+
+
+def _require_room(spec: Spec, source: Path, folder: Path) -> None:
     """What would stand in the way at the end is said before anything is paid for."""
     if source.resolve() in folder.resolve().parents:
         raise UsageError(
@@ -219,9 +245,9 @@ def _require_room(spec: ReleaseSpec, source: Path, folder: Path) -> None:
         )
 
 
-def _infeasible(spec: ReleaseSpec, source: Artifact) -> str | None:
+def _infeasible(spec: Spec, source: Artifact) -> str | None:
     """Why a study is not worth its first sample, or None."""
-    if not spec.expected_samples:
+    if not isinstance(spec, ReleaseSpec) or not spec.expected_samples:
         return None
     from assay.report.plan import describe, infeasible
 
@@ -279,7 +305,7 @@ def _mention_unfinished(known: dict[str, StudyHistory], study: Study) -> None:
             )
 
 
-def _require_components(spec: ReleaseSpec) -> None:
+def _require_components(spec: Spec) -> None:
     for where, component in components(spec):
         if component.state != "ready":
             raise ComponentMissing(

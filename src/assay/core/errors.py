@@ -76,6 +76,7 @@ class ComponentFailed(ComponentError):
     Args:
         failure_class: decides what the engine does, by `core.triage`.
         log_tail: the end of what the component printed.
+        cause: what it died of, where its log tells; a word of `core.tuning.Cause`.
     """
 
     def __init__(
@@ -86,10 +87,12 @@ class ComponentFailed(ComponentError):
         where: str = "",
         next: str = "",
         log_tail: str = "",
+        cause: str = "",
     ) -> None:
         super().__init__(what, where=where, next=next)
         self.failure_class = failure_class
         self.log_tail = log_tail
+        self.cause = cause
 
 
 class LedgerError(AssayError):

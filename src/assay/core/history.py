@@ -33,6 +33,8 @@ class StudyHistory:
     undo_pending: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     topped_up: list[Step] = field(default_factory=list)
     """Steps that were added to the plan after its end, to ask more items under the same contract."""
+    settled: set[str] = field(default_factory=set)
+    """Gates that have done their work and are asked no more: candidates are ranked."""
     insists: bool = False
     """It was topped up: that it is futile to go on is no reason to stop any more."""
     events: list[Event] = field(default_factory=list)
@@ -136,16 +138,18 @@ def _resumed(history: StudyHistory, _event: Event) -> None:
 
 def _topped_up(history: StudyHistory, event: Event) -> None:
     """The plan goes on; trials that it may settle are open again, and their Decisions stay on record."""
-    history.topped_up += [Step.from_json(s) for s in event.data["steps"]]
-    for name in event.data["trials"]:
+    data = event.data
+    history.topped_up += [Step.from_json(s) for s in data["steps"]]
+    history.settled |= set(data["settled"])
+    history.insists = history.insists or data["insists"]
+    for name in data["trials"]:
         trial = history.trials[name]
+        trial.looks += [line for line in trial.gates.values() if line.gate in history.settled]
+        trial.gates = {gate: line for gate, line in trial.gates.items() if gate not in history.settled}
         if trial.decision is not None:
             trial.superseded.append(trial.decision)
             trial.decision = None
-            if INTEGRITY in trial.gates:  # asked again: what is judged further must still be what was built
-                trial.looks.append(trial.gates.pop(INTEGRITY))
     history.closed = None
-    history.insists = True
 
 
 def _closed(history: StudyHistory, event: Event) -> None:

@@ -11,6 +11,8 @@ from assay.core.experiment import Experiment
 from assay.core.load import Load
 from assay.core.results import Results
 from assay.core.training_runs import TrainingRuns
+from assay.core.trials import Trials
+from assay.core.tuning_record import Tuning
 
 _KINDS: Mapping[str, type[Evidence]] = {
     "checkpoint": Checkpoint,
@@ -18,6 +20,8 @@ _KINDS: Mapping[str, type[Evidence]] = {
     "load": Load,
     "results": Results,
     "training_runs": TrainingRuns,
+    "trials": Trials,
+    "tuning": Tuning,
 }
 
 

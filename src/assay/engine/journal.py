@@ -30,7 +30,7 @@ class Journal:
 
     def __init__(self, ledger: Ledger, store: Store, study: Study) -> None:
         self._ledger = ledger
-        self._store = store
+        self.store = store
         self._head = GENESIS
         self._evidence: dict[str, Evidence] = {}
         events = []
@@ -98,7 +98,7 @@ class Journal:
             failure_class=verdict.failure_class,
             detail=verdict.detail,
             open=verdict.open,
-            verdict=self._store.put(verdict.to_json()),
+            verdict=self.store.put(verdict.to_json()),
         )
         self.write(EventType.VERDICT_RECORDED, {"trial": trial.id, "line": line.to_json()})
         return line
@@ -109,10 +109,10 @@ class Journal:
 
     def put(self, evidence: Evidence) -> str:
         """Store evidence; returns its digest."""
-        return self._store.put(evidence.to_json())
+        return self.store.put(evidence.to_json())
 
     def evidence(self, digest: str) -> Evidence:
         """Stored evidence, as its own class; read and checked once."""
         if digest not in self._evidence:
-            self._evidence[digest] = evidence_from_json(self._store.get(digest))
+            self._evidence[digest] = evidence_from_json(self.store.get(digest))
         return self._evidence[digest]

@@ -16,7 +16,9 @@ from assay.core.trial import Trial
 from assay.core.vocabulary import Action, Outcome
 from assay.engine.components import Components
 from assay.engine.journal import Journal
+from assay.engine.lineage import Lineage
 from assay.engine.observer import Observer, Progress, Silent
+from assay.engine.selection import RANK, best_ranked
 from assay.engine.trial import TrialLoop
 
 
@@ -50,10 +52,30 @@ class StudyLoop:
         deadline = None if limit is None else time.monotonic() + limit
         self._decided_before = len(self.journal.history.decisions)
         self.trials = TrialLoop(self.journal, components, folder, self.observer, deadline)
+        self.lineage = Lineage(self.journal, folder, self.observer)
 
-    def top_up(self, steps: Sequence[Step], trials: Sequence[str]) -> None:
-        """Open trials again, and let the plan go on with further steps."""
-        data = {"steps": [s.to_json() for s in steps], "trials": list(trials)}
+    def top_up(
+        self,
+        steps: Sequence[Step],
+        trials: Sequence[str],
+        *,
+        settled: Sequence[str] = (),
+        insists: bool = True,
+    ) -> None:
+        """Open trials again, and let the plan go on with further steps.
+
+        Args:
+            steps: what is added to the plan.
+            trials: the trials that go on.
+            settled: gates that have done their work.
+            insists: that it is futile to go on is no reason to stop.
+        """
+        data = {
+            "steps": [s.to_json() for s in steps],
+            "trials": list(trials),
+            "settled": list(settled),
+            "insists": insists,
+        }
         self.journal.write(EventType.STUDY_TOPPED_UP, data)
 
     def run(self) -> Outcome:
@@ -69,8 +91,12 @@ class StudyLoop:
             while (ended := self._ended()) is None:
                 trial = self.journal.history.open_trial
                 if trial is None:
-                    candidate = proposer.propose(self.journal.history.decisions)
+                    candidate = self.lineage.proposed(proposer)
                     if candidate is None:
+                        if not self._confirms():
+                            break
+                        continue
+                    if (ended := self.lineage.repeats(candidate)) is not None:
                         break
                     trial = self.journal.start_trial(candidate)
                 self._try(trial)
@@ -80,13 +106,22 @@ class StudyLoop:
             self.journal.write(EventType.STUDY_INTERRUPTED, {"signal": signal.what})
             what = f"interrupted by {signal.what}; what is finished is kept"
             raise Interrupted(what, where=self.study.id, next=f"`assay resume {self.study.id}`") from signal
-        outcome = fold_study([d.outcome for d in self.journal.history.decisions])
-        self.journal.write(EventType.STUDY_CLOSED, {"outcome": outcome.value, "why": why})
+        outcome = fold_study([d.outcome for d in self.lineage.counted()])
+        closing = {"outcome": outcome.value, "why": why, **self.lineage.closing()}
+        self.journal.write(EventType.STUDY_CLOSED, closing)
         return outcome
 
+    def _confirms(self) -> bool:
+        """When all are ranked, the best goes on alone; whether there is one."""
+        best = best_ranked(self.journal.history, self.journal.store)
+        if best is not None:
+            self.top_up(self.study.confirm, [best], settled=[RANK], insists=False)
+        return best is not None
+
     def _try(self, trial: Trial) -> None:
+        self.lineage.inherit(trial)
         decision = self.trials.run(trial)
-        if decision.keeps and self.study.apply_on_accept:
+        if decision.keeps and self.study.apply_on_accept and self.study.stopping is None:
             self._apply(trial, decision)
 
     def _ended(self) -> str | None:
@@ -103,7 +138,7 @@ class StudyLoop:
         limit = self.study.budget.trials
         if limit is not None and len(decisions) >= limit:
             return f"the budget of {limit} trials is used up"
-        return None
+        return self.lineage.enough()
 
     def _apply(self, trial: Trial, decision: Decision) -> None:
         history = self.journal.history
@@ -126,9 +161,13 @@ class StudyLoop:
         self.observer.tell(Progress("apply", trial=trial.id, candidate=decision.candidate))
 
     def _apply_pending(self) -> None:
-        """What was accepted and not yet applied: a crash between the Decision and the application."""
+        """What was accepted and not yet applied: a crash between the Decision and the application.
+
+        Where candidates grow out of each other, the best one is applied at the end, if it may advance.
+        """
         for trial in self.journal.history.trials.values():
-            if trial.finished and trial.decision and trial.decision.keeps and self.study.apply_on_accept:
+            kept = trial.finished and trial.decision and trial.decision.keeps and self.study.apply_on_accept
+            if kept and trial.decision and self.lineage.applicable(trial):
                 self._apply(trial, trial.decision)
 
 

@@ -26,11 +26,12 @@ from assay.engine.kept import Kept
 from assay.engine.leftovers import end_leftovers
 from assay.engine.observer import Observer, Progress
 from assay.engine.session import RecordedExecute, StepSession
+from assay.engine.telling import Telling
 from assay.runtime.files import bytes_below, explaining, remove
 
 FINAL = "final"
 """Where the gates over the whole trial stand."""
-TELLING = frozenset({"compare", "noise"})
+TELLING = frozenset({"compare", "improvement", "noise", "tuning"})
 """Gates whose sentence is that of the Decision when all passed."""
 INTEGRITY = GateRef(gate=INTEGRITY_GATE)
 """Asked of every trial at its end: the bytes that were judged are the bytes that are there."""
@@ -72,13 +73,18 @@ class TrialLoop:
         self._tell("trial", trial)
         try:
             with self.kept.of_a_trial():
-                blocked = any(self._blocked(step, trial) for step in self.journal.history.steps)
+                blocked = any(self._blocked(step, trial) for step in self._plan(trial))
             if not blocked and self._judge(self.study.final_gates, trial, FINAL) is None:
                 self._integrity(trial)
         except Interrupted:
             self._decide(trial, interrupted=True)
             raise
         return self._decide(trial)
+
+    def _plan(self, trial: Trial) -> list[Step]:
+        """The steps that are for this candidate."""
+        phase = trial.candidate.intent.get("phase")
+        return [s for s in self.journal.history.steps if not s.phase or s.phase == phase]
 
     def _blocked(self, step: Step, trial: Trial) -> bool:
         """Do a step, judge it, try again as triage says; True if the trial ends here."""
@@ -179,7 +185,7 @@ class TrialLoop:
         context = Progress("note", trial=trial.id, candidate=trial.candidate.name, step=step.name)
         session = StepSession(
             workdir=workdir,
-            seed=self.study.seed,
+            seed=self.study.seed if step.seed is None else step.seed,
             execute=execute,
             observer=self.observer,
             context=context,
@@ -202,6 +208,11 @@ class TrialLoop:
             evidence = self._machine(trial)
             wall_s = time.monotonic() - started
             return StepRecord(step.name, key, wall_s, role=step.produces, evidence=self.journal.put(evidence))
+        if step.subject == "study":
+            digest_ = self.journal.put(Telling(self.journal).trials(trial))
+            return StepRecord(
+                step.name, key, time.monotonic() - started, role=step.produces, evidence=digest_
+            )
         adapter = self.components.evaluate(_adapter(step))
         target = self._target(step, trial)
         with self._served(step, trial, target, session) as endpoint:
@@ -299,6 +310,8 @@ class TrialLoop:
     def _judge(self, refs: tuple[GateRef, ...], trial: Trial, step: str) -> GateLine | None:
         """Ask the gates in order; the first that does not pass, if any."""
         for ref in refs:
+            if ref.name in self.journal.history.settled:
+                continue
             line = trial.gates.get(ref.name)
             if line is not None and self._place(line.step) > self._place(step):
                 continue  # a later look has been taken: that one counts
@@ -331,9 +344,11 @@ class TrialLoop:
     def _step_failed(self, step: Step, trial: Trial, error: ComponentError | UsageError) -> GateLine:
         """A step that could not be done, as a verdict of its own."""
         failure_class = FailureClass.USER_CONFIG_ERROR
-        tail = ""
+        tail = cause = ""
         if isinstance(error, ComponentFailed):
-            failure_class, tail = error.failure_class, error.log_tail
+            failure_class, tail, cause = error.failure_class, error.log_tail, error.cause
+            if self.study.models and failure_class is FailureClass.USER_CONFIG_ERROR:
+                failure_class = FailureClass.POINT_INFEASIBLE  # settings are what the candidates are made of
         outcome = TRIAGE[failure_class].outcome
         if outcome is Outcome.INFEASIBLE and step.subject != "candidate":
             outcome = Outcome.ANOMALOUS  # nothing was said about the candidate
@@ -347,7 +362,7 @@ class TrialLoop:
             outcome=outcome,
             detail=str(error),
             reasons=(Reason(text=str(error), ok=False, where=error.where),),
-            extra={"log_tail": tail} if tail else {},
+            extra={k: v for k, v in (("log_tail", tail), ("cause", cause)) if v},
         )
         line = self.journal.record_verdict(trial, step.name, GateRef(gate=step.name), verdict)
         self._tell("gate", trial, line=line)
@@ -403,6 +418,7 @@ class TrialLoop:
         blocking = next((g for g in lines if g.status not in (None, Status.PASS) and not g.shadow), None)
         outcome = Outcome.ANOMALOUS if interrupted else fold(lines)
         artifact = self._artifact(trial)
+        cause = self._cause(blocking)
         decision = Decision(
             study=self.study.id,
             trial=trial.id,
@@ -417,6 +433,7 @@ class TrialLoop:
             facts={
                 "artifact": artifact.to_json() if artifact else None,
                 "systemic": self._systemic(blocking),
+                **({"cause": cause} if cause else {}),
             },
         )
         self.journal.record_decision(decision)
@@ -425,8 +442,11 @@ class TrialLoop:
 
     def _lines(self, trial: Trial) -> tuple[GateLine, ...]:
         """Every gate of the plan, reached or not, and the steps that failed by themselves."""
-        builds = any(step.verb is Verb.BUILD for step in self.study.steps)
-        planned = [*self.study.gates, *([INTEGRITY] if builds else [])]
+        plan = self._plan(trial)
+        builds = any(step.verb is Verb.BUILD for step in plan)
+        others = {g.name for s in self.journal.history.steps if s not in plan for g in s.gates}
+        gates = [g for g in self.study.gates if g.name not in others]
+        planned = [*gates, *([INTEGRITY] if builds else [])]
         lines = [
             trial.gates.get(ref.name) or GateLine(gate=ref.name, required=ref.required, shadow=ref.shadow)
             for ref in planned
@@ -439,10 +459,18 @@ class TrialLoop:
         if blocking is None:
             return False
         steps = self.journal.history.steps
-        return any(s.name == blocking.step and s.subject != "candidate" for s in steps)
+        return any(s.name == blocking.step and s.subject not in ("candidate", "study") for s in steps)
+
+    def _cause(self, blocking: GateLine | None) -> str:
+        """What a failed step died of, where it told."""
+        if blocking is None or blocking.gate != blocking.step or not blocking.verdict:
+            return ""
+        return str(self.journal.store.get(blocking.verdict).get("extra", {}).get("cause", ""))
 
     def _artifact(self, trial: Trial) -> Artifact | None:
-        return next((r.artifact for r in trial.steps.values() if r.artifact), None)
+        built = next((r.artifact for r in trial.steps.values() if r.artifact), None)
+        taken = (m for m in self.study.models if m.digest == trial.candidate.parent)
+        return built or next(taken, None)
 
     def _tell(self, kind: str, trial: Trial, step: Step | None = None, **more: object) -> None:
         values = {"trial": trial.id, "candidate": trial.candidate.name, "step": step.name if step else ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from assay.core.candidate import Candidate
+from assay.core.draw import Draw, stops
 from assay.core.evidence import Artifact
 from assay.core.study import AdapterRef, Step, Study
 from assay.core.vocabulary import Verb
@@ -13,7 +14,7 @@ from assay.gates.results import ResultsPolicy
 
 
 def plan(spec: ReleaseSpec, source: Artifact, study_id: str) -> Study:
-    """The study that measures the noise of a spec's evaluation: everything asked twice, served anew each time."""
+    """The study that measures the noise of a spec's evaluation: what a trial is asked, twice, served anew."""
     identity = AdapterRef(kind="identity")
     again = Candidate(name="the-source-again", parent=source.digest, build=identity)
     return Study(
@@ -43,8 +44,10 @@ def _setup(spec: ReleaseSpec) -> Step:
 
 
 def _asked(spec: ReleaseSpec, name: str, side: str) -> Step:
-    limited = spec.evaluate.options.get("limit") is not None
-    policy = ResultsPolicy(expected=spec.expected_samples, limit_declared=limited)
+    draw = _drawn(spec)
+    limited = spec.evaluate.options.get("limit") is not None or draw is not None
+    expected = {task: stop for task, (_, stop) in draw.parts.items()} if draw else spec.expected_samples
+    policy = ResultsPolicy(expected=expected, limit_declared=limited)
     role = f"{side}.results"
     gates = [gate_ref("results", policy, f"{name}-results", {"results": role})]
     if side == "again":
@@ -57,5 +60,15 @@ def _asked(spec: ReleaseSpec, name: str, side: str) -> Step:
         serve=spec.serve,
         served=True,
         produces=role,
+        draw=draw,
         gates=tuple(gates),
     )
+
+
+def _drawn(spec: ReleaseSpec) -> Draw | None:
+    """What a trial that evaluates in batches is asked in all: its harness expects to be told the items."""
+    if spec.sequential is None:
+        return None
+    sizes = spec.expected_samples
+    upto = stops(sizes, [spec.sequential.n_max or sum(sizes.values())])[0]
+    return Draw(seed=spec.seed, sizes=sizes, parts={task: (0, stop) for task, stop in upto.items()})

@@ -13,11 +13,11 @@ from assay.core.candidate import Candidate
 from assay.core.evidence import Artifact
 from assay.core.study import AdapterRef, Step, Study
 from assay.core.vocabulary import Verb
-from assay.flows._release.evaluation import evaluation, gate_ref, more
-from assay.flows._release.spec import Recipe, ReleaseSpec, Sequential
+from assay.flows._release.evaluation import confirmation, evaluation, gate_ref, more
+from assay.flows._release.spec import Recipe, ReleaseSpec, Selection, Sequential
 from assay.gates.contract import ContractPolicy
 
-__all__ = ["Recipe", "ReleaseSpec", "Sequential", "more", "plan"]
+__all__ = ["Recipe", "ReleaseSpec", "Selection", "Sequential", "more", "plan"]
 
 SCHEMA = "release/1"
 
@@ -38,6 +38,7 @@ def plan(spec: ReleaseSpec, source: Artifact, study_id: str, *, exploratory: str
         question=_question(spec, source),
         source=source,
         steps=_steps(spec),
+        confirm=confirmation(spec),
         final_gates=(gate_ref("contract", ContractPolicy()),) if exploratory else (),
         exploratory=exploratory,
         proposer=AdapterRef(kind="ladder", options={"candidates": _ladder(spec, source)}),

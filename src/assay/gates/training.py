@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from assay.core.evidence import Evidence
-from assay.core.experiment import Experiment
+from assay.core.experiment import Experiment, Tier
 from assay.core.experiment_result import primary_of, tier_of
 from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Provenance, Status
@@ -93,6 +93,8 @@ class TrainingGate:
         failure: FailureClass | None = None
         if unmet and unmet[0].lack is not None:
             status, argued, failure, word = _MEANING[unmet[0].lack]
+        if not unmet and self.policy.tier == "told":
+            word = _told(experiment, self.policy)
         if word is Word.ITERATE and self.policy.iterations_left == 0:
             word = Word.NEEDS_HUMAN
         digest = experiment.content_digest
@@ -108,6 +110,14 @@ class TrainingGate:
             reads={ROLE: digest},
             extra=_figures(experiment, word, items),
         )
+
+
+def _told(experiment: Experiment, policy: TrainingPolicy) -> Word:
+    """The word for a sound training where its tier is only told."""
+    tier = tier_of(experiment)
+    if tier is None:
+        return Word.NEEDS_HUMAN
+    return Word.ADVANCE if tier.rank >= Tier(policy.advance_tier).rank else Word.ITERATE
 
 
 def _rank(item: Item) -> int:

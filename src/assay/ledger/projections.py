@@ -99,6 +99,7 @@ def study_summary(history: StudyHistory) -> dict[str, Any]:
         "state": state,
         "outcome": outcome,
         "why": closed["why"] if closed else None,
+        **({"advance": closed["advance"]} if closed and "advance" in closed else {}),
         "trials": [trial_summary(t) for t in history.trials.values()],
         "accepted": [d.candidate for d in history.decisions if d.keeps],
         "applied": {trial: dict(token) for trial, token in history.applied.items()},

@@ -1,6 +1,6 @@
 """`python -m assay.live DIR`: watch the training whose folder this is, from beside it, until it ends.
 
-For scripts that open an experiment themselves (`assay.experiment(watch=True)` starts it). It asks the training to
+For scripts that open an experiment themselves (`assay.experiment(live=True)` starts it). It asks the training to
 stop by stop.json and never sends a signal: it did not start that process.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from assay.core.errors import AssayError, UsageError
 from assay.live.session import follow, watching
 from assay.live.supervisor import Supervisor
-from assay.live.watching import judge_of
+from assay.live.watching import Desk
 from assay.track import files
 
 USAGE = "python -m assay.live EXPERIMENT_FOLDER [ATTEMPT]"
@@ -26,8 +26,19 @@ def main(arguments: list[str]) -> int:
     try:
         folder, attempt = _chosen(arguments)
         with watching(folder):
-            judge, deliver = judge_of(folder, say=_say)
-            follow(Supervisor(folder, attempt, judge, deliver, say=_say, fresh=False))
+            desk = Desk(folder, _say)
+            follow(
+                Supervisor(
+                    folder,
+                    attempt,
+                    desk.judge,
+                    desk.deliver,
+                    say=_say,
+                    fresh=False,
+                    by="python -m assay.live",
+                    settle=desk.settle,
+                )
+            )
     except AssayError as error:
         print(f"assay: {error}", file=sys.stderr)
         return error.exit_code

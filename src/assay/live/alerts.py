@@ -1,4 +1,4 @@
-"""Delivery of alerts: alerts.jsonl, a line on the terminal, a webhook, a command. Said once a state, and again ever more rarely."""
+"""Delivery of alerts: alerts.jsonl, terminal, webhook, command. Each state is said once, and again ever more rarely."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ class Alerts:
         """Write and send what is new; returns it. A state that is in the file already is neither written nor sent.
 
         Args:
+            changes: what the checker said.
             now: unix seconds.
         """
         fresh: list[AlertChange] = []

@@ -1,5 +1,7 @@
 """The 27 fault classes: number, name, severity, place in the order of causes, what to do, what stops."""
 
+# ruff: noqa: E501 - a table: a row a line
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -27,6 +27,8 @@ class Follow:
         self.path = path
         self.bad = 0
         """Lines that were no JSON object."""
+        self.more = False
+        """Whether the last call left something unread."""
         self._held = b""
         self._skipping = False
         self._inode = 0
@@ -66,6 +68,7 @@ class Follow:
         return lines
 
     def _read(self) -> bytes:
+        self.more = False
         try:
             # Without O_NONBLOCK a pipe in the file's place would stop us for ever.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -81,6 +84,7 @@ class Follow:
         finally:
             os.close(descriptor)
         self.offset += len(data)
+        self.more = len(data) == READ_BYTES
         return data
 
 

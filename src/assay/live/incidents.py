@@ -61,6 +61,7 @@ class Incidents:
         return changes
 
     def remember(self, line: Mapping[str, Any]) -> None:
+        """Take up an alert that an earlier life of the watcher wrote."""
         try:
             change = AlertChange.model_validate(dict(line))
         except (ValueError, TypeError):
@@ -109,9 +110,11 @@ class Incidents:
         return changes
 
     def maybe(self, finding: Judged) -> list[AlertChange]:
+        """Report a finding if it is one; a clear answer resolves nothing here."""
         return self.report(finding) if isinstance(finding, Finding) else []
 
     def report(self, finding: Finding) -> list[AlertChange]:
+        """Open an alert, join it to the incident that explains it, or count it where it is open already."""
         row_of_class = CLASSES[finding.number]
         if self.modes[finding.number] is StopMode.OFF:
             return []
@@ -199,6 +202,7 @@ class Incidents:
         return incident.change
 
     def resolve(self, incident: _Incident, why: str) -> list[AlertChange]:
+        """Close an alert and say why."""
         healed = incident.finding.number == 3
         incident.change = incident.change.model_copy(
             update={
@@ -215,6 +219,7 @@ class Incidents:
         return [incident.change]
 
     def open_of(self, number_: int) -> list[_Incident]:
+        """Open alerts of a class."""
         return [i for i in self._kept.values() if i.finding.number == number_ and i.open]
 
 

@@ -11,7 +11,8 @@ Sense = Literal["min", "max"]
 
 _FIRST = ("loss", "train_loss", "train/loss", "training_loss", "loss/train", "batch_loss", "objective")
 _HELD_OUT = re.compile(
-    r"^(val|valid|validation|eval|test|dev|holdout|heldout|oof)(?=[_/\-. 0-9]|$)|[_/\-. ](val|valid|validation|eval|test|dev)$",
+    r"^(val|valid|validation|eval|test|dev|holdout|heldout|oof)(?=[_/\-. 0-9]|$)"
+    r"|[_/\-. ](val|valid|validation|eval|test|dev)$",
     re.IGNORECASE,
 )
 _TRAIN = re.compile(r"^(train|training|tr)[_/\-. ]|[_/\-. ](train|training)$", re.IGNORECASE)

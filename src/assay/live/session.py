@@ -264,12 +264,12 @@ def supervise(supervisor: Supervisor, process: Process, each: Callable[[Supervis
 
 
 def follow(supervisor: Supervisor, *, every_s: float = TICK_S) -> None:
-    """Watch a training that started us: until its end is recorded or its process is gone (then the end is `lost`).
+    """Watch a training that started us: until it says that it has ended, or its process is gone (then it is `lost`).
 
     Raises:
         UsageError, ComponentFailed: if the end cannot be written.
     """
-    while _open_attempt(supervisor.folder) == supervisor.attempt:
+    while not supervisor.ended and _open_attempt(supervisor.folder) == supervisor.attempt:
         supervisor.tick()
         if supervisor.gone():
             supervisor.finish({"outcome": "lost"})

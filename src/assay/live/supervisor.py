@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from assay.live.attempt import Process
 from assay.live.following import Follow
+from assay.live.in_order import InOrder
 from assay.live.outside import Outside, Seen
 from assay.live.watch import Story, mapping, moment_s, number
 from assay.track import experiments, files, system
@@ -85,6 +87,10 @@ class Supervisor:
     fresh: bool = True
     """The attempt has just begun, so that a stop.json that lies there is an old one."""
     say: Callable[[str], Any] = lambda _: None
+    by: str = "assay train"
+    """Who watches, for the record."""
+    settle: Callable[[int], Any] = lambda _: None
+    """Called with the attempt when everything that was there has been read, and at the end."""
     story: Story = field(init=False)
     stop: Stop | None = field(default=None, init=False)
     seen: Seen | None = field(default=None, init=False)
@@ -101,7 +107,8 @@ class Supervisor:
         self._heard_s = time.time()
         self._asked: float | None = None
         self._gone_looks = 0
-        self._finishing = False
+        self._finishing = self._began_told = self._settled = False
+        self._order = InOrder()
         self._stop_recorded = False
         self._listens = False
         self._phase: tuple[str, float] | None = None
@@ -112,7 +119,12 @@ class Supervisor:
 
     def tick(self) -> None:
         """One round: read, look, judge, stop."""
-        self._read()
+        if not self._began_told:
+            self._began_told = True
+            self._watched("began")
+        if not self._read() and not self._settled:
+            self._settled = True
+            self.settle(self.attempt)
         now = time.monotonic()
         if self._outside is None or now - self._looked >= LOOK_EVERY_S:
             self._look(now)
@@ -143,6 +155,16 @@ class Supervisor:
                 how = f"{how}, the kernel was out of memory"
             self._changed(self.judge.at(time.time(), {"alive": False, "exit": how, "ended": False}))
         self._changed(self.judge.close())
+        self.settle(self.attempt)
+        self._watched("ended")
+
+    def _watched(self, state: str) -> None:
+        """Say in the record that a checker looks: without it "no alert" and "nobody looked" are the same."""
+        if self.judge is None:
+            return
+        fields = {"state": state, "by": self.by, "pid": os.getpid()}
+        with contextlib.suppress(OSError):
+            files.append_event(self.folder, "watched", self.attempt, fields)
 
     def gone(self) -> bool:
         """Whether the process was found gone often enough to be believed."""
@@ -208,6 +230,7 @@ class Supervisor:
         for line in rows:
             self.story.row(line)
             self._row(line)
+        self._judged(events, rows)
         alerts = self._alerts.new()
         for line in alerts:
             self.story.alert(line)
@@ -223,7 +246,6 @@ class Supervisor:
             self.ended = True
         if own and kind == "stop_requested":
             self._stop_recorded = True
-        self._judged(line)
 
     def _row(self, line: Mapping[str, Any]) -> None:
         if line.get("attempt") in (self.attempt, None):
@@ -231,10 +253,13 @@ class Supervisor:
             self._heard_s = time.time()
             if line.get("event") == "evaluation":
                 self._phase = None
-        self._judged(line)
 
-    def _judged(self, line: Mapping[str, Any]) -> None:
-        if self.judge is not None:
+    def _judged(self, events: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+        if self.judge is None:
+            return
+        for line in self._order.merge(
+            events, rows, now_s=time.time(), more_rows=self._rows.more, all_of_it=self._finishing
+        ):
             self._changed(self.judge.feed(line))
 
     def _changed(self, changes: Sequence[Any]) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from assay.live import names
@@ -211,7 +211,7 @@ class Window:
         values = self.loss.tail(rows, skip)
         if len(values) < 4:
             return 0.0
-        return 1.4826 * median([abs(b - a) for a, b in zip(values, values[1:], strict=False)]) / math.sqrt(2)
+        return 1.4826 * median([abs(b - a) for a, b in pairwise(values)]) / math.sqrt(2)
 
     def push_row(self, raw: Mapping[str, Any]) -> None:
         """Take in a step row. Whatever is not a number is passed over."""

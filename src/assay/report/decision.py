@@ -41,6 +41,9 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     console.print(table)
     if summary["why"]:
         console.print(Text(f"  ended because {summary['why']}", style="dim"))
+    if advance := summary.get("advance"):
+        style = "bold green" if advance["word"] == "ADVANCE" else "bold yellow"
+        console.print(Text("  ").append(advance["word"], style=style).append(f"  {advance['reason']}"))
     for trial, token in summary["applied"].items():
         for change in token.get("changes", []):
             console.print(Text(f"  {trial} {change}", style="green"))

@@ -16,15 +16,24 @@ from assay.core.study import Study
 from assay.core.verdict import Verdict
 from assay.core.vocabulary import Verb
 from assay.flows.release import ReleaseSpec
+from assay.flows.train import TrainSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: Mapping[str, type[BaseModel]] = {
     "release": ReleaseSpec,
+    "train": TrainSpec,
     "verdict": Verdict,
     "decision": Decision,
     "study": Study,
 }
-_FLAT = {"build": Verb.BUILD, "serve": Verb.SERVE, "evaluate": Verb.EVALUATE, "apply": Verb.APPLY}
+_FLAT = {
+    "build": Verb.BUILD,
+    "train": Verb.BUILD,
+    "serve": Verb.SERVE,
+    "evaluate": Verb.EVALUATE,
+    "propose": Verb.PROPOSE,
+    "apply": Verb.APPLY,
+}
 """Keys of a spec that name an adapter, written flat: `{kind: gguf, type: Q4_0}`."""
 
 
@@ -32,7 +41,7 @@ def json_schema(name: str) -> dict[str, Any]:
     """The JSON Schema of a spec or of an output, by the name that `assay schema` takes."""
     model = MODELS[name]
     value = described(model)
-    if name == "release":
+    if name in {"release", "train"}:
         _write_flat(value)
     return {"$schema": DIALECT, **value}
 
@@ -99,7 +108,7 @@ def _inside(annotation: Any) -> Iterator[type[BaseModel]]:
 def _write_flat(schema: dict[str, Any]) -> None:
     """Replace references to adapters by one alternative a kind, as people write them."""
     defs = schema["$defs"]
-    for place in (schema, defs["Recipe"]):
+    for place in (schema, *(defs[name] for name in ("Recipe",) if name in defs)):
         for key, verb in _FLAT.items():
             part = place["properties"].get(key)
             if part is None:

@@ -16,12 +16,14 @@ from assay.core.base import Noun
 from assay.core.errors import ComponentFailed, Interrupted, UsageError
 from assay.core.ports import Endpoint, Session, Target
 from assay.core.run import Run, Work
+from assay.core.tuning import Cause
 from assay.core.vocabulary import FailureClass
 from assay.runtime import files, listeners, process, ready, signatures
 from assay.runtime.logs import log_text
 
 LOG = "server.log"
 END_LIMIT_S = 30.0
+IN_USE = "while it was used"
 PORT_TRIES = 3
 """How often another free port is tried when somebody took the one we chose."""
 
@@ -216,6 +218,7 @@ def _explained_start(engine: str, run: Run, kills: int) -> ComponentFailed | Non
         where=f"{engine} (log: {run.log})",
         next=found.next,
         log_tail=run.log_tail,
+        cause=found.cause or "",
     )
 
 
@@ -230,7 +233,15 @@ def explained(engine: str, run: Run, oom_kills: int, when: str) -> ComponentFail
         where=f"{engine} (log: {run.log})",
         next=found.next,
         log_tail=run.log_tail,
+        cause=_while(found.cause, when),
     )
+
+
+def _while(cause: Cause | None, when: str) -> str:
+    """Out of memory has two names, by when it happened."""
+    if cause is Cause.OOM_LOAD and when == IN_USE:
+        return Cause.OOM_RUN
+    return cause or ""
 
 
 def _require_sound(server: Server, run: Run) -> None:
@@ -251,7 +262,7 @@ def _require_running(server: Server, handle: str, session: Session, cause: Excep
         # The server is gone, and what it left behind is being ended: only then the record is whole.
         run = session.execute.poll(handle, END_LIMIT_S)
     if run.exit_code is not None:
-        raise explained(server.engine, run, 0, "while it was used") from cause
+        raise explained(server.engine, run, 0, IN_USE) from cause
 
 
 def _endpoint(server: Server, options: ServerOptions, port: int) -> Endpoint:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from assay.core.run import Run
+from assay.core.tuning import Cause
 from assay.core.vocabulary import FailureClass
 
 PORT_TAKEN = "a port is taken by another process"
@@ -40,6 +41,8 @@ class Diagnosis:
     next: str
     line: str = ""
     """The line of the log that says so."""
+    cause: Cause | None = None
+    """In one word, where it is one of the closed list; out of memory counts as while loading."""
 
 
 def _rows(failure_class: FailureClass, *rows: tuple[str, str, str]) -> tuple[Signature, ...]:
@@ -100,6 +103,19 @@ SIGNATURES: tuple[Signature, ...] = (
             ),
             "out of memory ({1})",
             "choose a smaller model, a smaller context or fewer slots",
+        ),
+    ),
+    *_rows(
+        FailureClass.DEPLOYMENT_HEALTH_FAILED,
+        (
+            (
+                r"(CUDA driver version is insufficient[^\n]{0,80}|no CUDA-capable device is detected"
+                r"|CUDA initialization: [^\n]{0,80}|no kernel image is available for execution on the device"
+                r"|NVIDIA-SMI has failed[^\n]{0,80}|ggml_cuda_init: failed to initialize CUDA[^\n]{0,80}"
+                r"|Found no NVIDIA driver[^\n]{0,40}|hipErrorNoDevice[^\n]{0,40})"
+            ),
+            "the accelerator or its driver does not work ({1})",
+            "run the driver's own tool, then `assay doctor`",
         ),
     ),
     *_rows(
@@ -252,6 +268,35 @@ UNSOUND: tuple[Signature, ...] = _rows(
 )
 """Lines after which a server runs, but not the model that it was given. Only such a line tells."""
 
+_CAUSES: Mapping[str, Cause] = {
+    "the KV cache cannot hold one request; the longest context that fits is {1} tokens": Cause.TOO_LONG,
+    "no memory is left for the KV cache": Cause.OOM_LOAD,
+    "the machine lacks the memory for the KV cache that was asked for ({1})": Cause.OOM_LOAD,
+    "the KV cache cannot hold the tokens that were asked for": Cause.TOO_LONG,
+    "the machine lacks the memory for the KV cache": Cause.OOM_LOAD,
+    "the KV cache is too small for one request": Cause.TOO_LONG,
+    "out of memory ({1})": Cause.OOM_LOAD,
+    "the accelerator or its driver does not work ({1})": Cause.DRIVER,
+    PORT_TAKEN: Cause.PORT,
+    "no space left on the disk": Cause.DISK,
+    "the network or a remote host failed ({1})": Cause.NETWORK,
+    "the model hub refuses access ({1})": Cause.GATED,
+    "the server does not take its command line: {1}": Cause.BAD_FLAG,
+    "max_num_batched_tokens ({1}) is smaller than slots ({2})": Cause.BAD_FLAG,
+    "context_tokens {1} is more than the model's own {2}": Cause.TOO_LONG,
+    "{1} is not a whole number where the server needs one": Cause.BAD_FLAG,
+    "the KV cache type does not fit: {1}": Cause.BAD_FLAG,
+    "the checkpoint is not quantized with {1} as the server was told": Cause.BAD_FLAG,
+    "the checkpoint is not there: {1}": Cause.INTEGRITY,
+    "the engine cannot serve this quantization: {1}": Cause.ARCHITECTURE,
+    "the engine does not know this model: {1}": Cause.ARCHITECTURE,
+    "the weights cannot be read: {1}": Cause.INTEGRITY,
+    "the GGUF file cannot be read: {1}": Cause.INTEGRITY,
+    "a worker process of the server died": Cause.CRASH,
+    "the server's own warm-up request failed": Cause.CRASH,
+}
+"""What a row says → its cause in one word. Each row of the table has one."""
+
 _CRASHES = frozenset(
     {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
 )
@@ -264,9 +309,8 @@ def find(text: str, table: Iterable[Signature] = SIGNATURES) -> Diagnosis | None
     for row in table:
         for line in lines:
             if match := row.pattern.search(line):
-                return Diagnosis(
-                    row.failure_class, _filled(row.what, match), _filled(row.next, match), line[:400]
-                )
+                what, step = _filled(row.what, match), _filled(row.next, match)
+                return Diagnosis(row.failure_class, what, step, line[:400], _CAUSES.get(row.what))
     return None
 
 
@@ -287,12 +331,14 @@ def diagnose(run: Run, text: str, *, oom_kills: int = 0) -> Diagnosis:
             FailureClass.POINT_INFEASIBLE,
             "the kernel killed it for lack of memory",
             "choose a smaller model, a smaller context or fewer slots",
+            cause=Cause.OOM_LOAD,
         )
     if number in _CRASHES:
         return Diagnosis(
             FailureClass.DEPLOYMENT_HEALTH_FAILED,
             f"it crashed ({signal.Signals(number).name})",
             "serve the checkpoint alone with the recorded command",
+            cause=Cause.CRASH,
         )
     if number:
         return Diagnosis(
@@ -306,11 +352,13 @@ def diagnose(run: Run, text: str, *, oom_kills: int = 0) -> Diagnosis:
             FailureClass.USER_CONFIG_ERROR,
             "it does not take its command line",
             "correct extra_args or the options",
+            cause=Cause.BAD_FLAG,
         )
     return Diagnosis(
         FailureClass.DEPLOYMENT_HEALTH_FAILED,
         "its log names no cause that Assay knows",
         "read the log tail",
+        cause=Cause.CRASH,
     )
 
 

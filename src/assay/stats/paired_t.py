@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scipy import special
+
 from ._special import normal_quantile, t_cdf, t_quantile
 from ._validate import count, number, open_fraction, vector
 from .errors import StatsError
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 UNITS_LIMIT = 10_000
 """Beyond so many units a plan is of no use to anybody."""
+BISECTIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,7 @@ def paired_t(differences: Sequence[float]) -> PairedT:
 def units_needed(gain_sds: float, alpha: float = 0.05, power: float = 0.8, at_least: int = 2) -> int | None:
     """The least number of pairs at which t shows a mean difference with the wanted power; None beyond 10,000.
 
-    The power is taken as P(T > t_alpha - gain * sqrt(n)) with n - 1 degrees of freedom: close enough to the
-    noncentral t for a plan.
+    The power is that of the noncentral t with n - 1 degrees of freedom and noncentrality gain * sqrt(n).
 
     Args:
         gain_sds: the true mean difference, in standard deviations of a difference.
@@ -90,7 +92,7 @@ def units_needed(gain_sds: float, alpha: float = 0.05, power: float = 0.8, at_le
     roughly = ((normal_quantile(1.0 - alpha) + normal_quantile(wanted)) / gain) ** 2
     if roughly > UNITS_LIMIT:
         return None
-    n = max(2, count("at_least", at_least), math.floor(roughly))
+    n = max(2, count("at_least", at_least), math.floor(roughly) - 1)
     while _power(n, gain, alpha) < wanted:
         n += 1
     return n
@@ -102,12 +104,17 @@ def provable_gain(n: int, alpha: float = 0.05, power: float = 0.8) -> float:
     Raises:
         StatsError: if n is below 2 or a rate is not in (0, 1).
     """
-    pairs = count("n", n, minimum=2)
-    df = pairs - 1
-    return (
-        t_quantile(1.0 - open_fraction("alpha", alpha), df) + t_quantile(open_fraction("power", power), df)
-    ) / math.sqrt(pairs)
+    pairs, rate = count("n", n, minimum=2), open_fraction("alpha", alpha)
+    wanted = open_fraction("power", power)
+    low, high = 0.0, 1.0
+    while _power(pairs, high, rate) < wanted:
+        low, high = high, 2.0 * high
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _power(pairs, middle, rate) < wanted else (low, middle)
+    return high
 
 
 def _power(n: int, gain: float, alpha: float) -> float:
-    return t_cdf(gain * math.sqrt(n) - t_quantile(1.0 - alpha, n - 1), n - 1)
+    critical = t_quantile(1.0 - alpha, n - 1)
+    return 1.0 - float(special.nctdtr(n - 1, gain * math.sqrt(n), critical))

@@ -10,17 +10,18 @@ from typing import Any
 
 _runs: list[Any] = []
 _installed = False
-_crashed = False
+_error: BaseException | None = None
 _code: int | None = None
+INTERRUPT = ("user", "interrupted (Ctrl-C)")
+"""Who asked for the end, and why, where a script is ended by KeyboardInterrupt."""
 
 
 def watch(run: Any) -> None:
     """End this run when the script ends, if the script does not."""
     global _installed  # noqa: PLW0603 - one hook a process
     for other in tuple(_runs):
-        if (
-            other.why_disabled == "ended"
-        ):  # a script with many experiments: what comes now is not about that one
+        # A script with many experiments: what comes now is not about one that has ended.
+        if other.why_disabled == "ended":
             other.end_attempt("exited", None)
             _runs.remove(other)
     _runs.append(run)
@@ -31,24 +32,47 @@ def watch(run: Any) -> None:
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        global _crashed  # noqa: PLW0603 - as above
-        _crashed = True
         with contextlib.suppress(Exception):
             if error.__traceback__ is None:
                 error = error.with_traceback(trace)
-            for item in tuple(_runs):
-                item.fail(error)
+            _fail(error)
         before(kind, error, trace)
 
     sys.excepthook = hook
 
 
+def _fail(error: BaseException) -> None:
+    global _error  # noqa: PLW0603 - as above
+    _error = error
+    for run in tuple(_runs):
+        run.fail(error)
+
+
 def _at_exit() -> None:
+    with contextlib.suppress(Exception):
+        _look_for_an_error()
     for run in tuple(_runs):
         with contextlib.suppress(Exception):
-            run.finish(reason="stopped" if run.should_stop else "completed")
-            run.end_attempt("crashed" if _crashed else "exited", 1 if _crashed else _code)
+            run.finish_unasked()
+            run.end_attempt(*_ending())
     _runs.clear()
+
+
+def _look_for_an_error() -> None:
+    """Somebody replaced our hook (rich does); Python itself keeps the error that ended the script."""
+    if _error is None and not hasattr(sys, "ps1") and not sys.flags.interactive:
+        last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        if isinstance(last, BaseException):
+            _fail(last)
+
+
+def _ending() -> tuple[str, int | None, str | None]:
+    """Outcome, exit code and signal, as far as a process can know of itself."""
+    if isinstance(_error, KeyboardInterrupt):
+        return "stopped", None, "SIGINT"  # Python ends itself by that signal
+    if _error is not None:
+        return "crashed", 1, None
+    return ("exited" if _code in (0, None) else "crashed"), _code, None
 
 
 def leaving(error: SystemExit) -> None:

@@ -37,6 +37,7 @@ from assay.track._checkpoint.classical import (
 )  # fmt: skip
 from assay.track._checkpoint.disk import Disk
 from assay.track._checkpoint.errors import CheckpointDamaged, CheckpointError, CheckpointMismatch, StateError
+from assay.track._checkpoint.finite import not_finite
 from assay.track._checkpoint.legacy import FILE as LEGACY_FILE
 from assay.track._checkpoint.legacy import legacy_writer, read_legacy
 from assay.track._checkpoint.manifest import (
@@ -75,6 +76,8 @@ __all__ = [
     "restore_study", "rng_state", "set_gradients", "set_rng_state", "study_state", "verify_folder", "young_interval_s",
 ]  # fmt: skip
 
+LOSSES = ("loss", "train_loss", "train/loss")
+"""Metrics of `run.log` that a replay is compared with; the first that is there."""
 URGENT = frozenset({"final", "signal", "exception", "stop"})
 """Reasons for which a save waits for the one in flight and for its own end."""
 _AT_REST = frozenset(
@@ -224,6 +227,17 @@ class Checkpointer:
         if self._ours():
             self._proofs.observe(tuple(float(loss) for loss in losses))
 
+    @property
+    def waits_for_losses(self) -> bool:
+        """Whether a replay is to be compared with steps that are still to come."""
+        return self._proofs.waits
+
+    def logged(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """What `run.log` was told: its loss is that of the step, for scripts that never call `observe`."""
+        value = next((metrics[name] for name in LOSSES if name in metrics), None)
+        if value is not None and self._ours():
+            self._proofs.logged(step, float(value))
+
     def poll(self, step: int | None = None, epoch: int | None = None) -> bool:
         """Answer a signal: save if a provider is known; True if the training should stop. Cheap when none arrived.
 
@@ -289,6 +303,10 @@ class Checkpointer:
             except CheckpointDamaged as error:
                 skipped.append((item.name, error.what))
                 self._failed(item.name, "digest", error)
+                continue
+            if name in _CHOSEN and (odd := not_finite(encode(state, copy=False))):
+                skipped.append((item.name, odd))
+                self._set_aside(item.name, odd)
                 continue
             self._adopt(manifest, tuple(skipped), forced)
             return state
@@ -399,12 +417,18 @@ class Checkpointer:
         """Commit, point, verify, rotate; runs in the thread of an asynchronous save. Never raises."""
         name = job.manifest.name
         try:
-            manifest = self.folder.commit(job.manifest, job.encoded, self._extra(job))
+            odd = not_finite(job.encoded)
+            manifest = self.folder.commit(job.manifest, job.encoded, () if odd else self._extra(job))
         except Exception as error:  # noqa: BLE001 - a disk, or a source that vanished: the loop must go on
             self._proofs.drop(name)
             self._failed(name, "write", error)
             return False
-        self._committed(manifest, job)
+        self._told_committed(manifest)
+        if odd:
+            self._proofs.drop(name)
+            self._set_aside(name, odd)
+            return False
+        self._lead_to(manifest, job)
         try:
             verify_folder(self.folder.path / name)
         except CheckpointDamaged as error:
@@ -414,7 +438,7 @@ class Checkpointer:
         with contextlib.suppress(OSError):  # no room for the mark: a resume reads every byte anyway
             self.folder.set_mark(name, "verified", level="digest")
         self._event(
-            "checkpoint_verified", name=name, level="digest", detail=f"{manifest.bytes} bytes read back"
+            "checkpoint_verified", name=name, level="digest", detail=f"{manifest.size_bytes} bytes read back"
         )
         self._proofs.committed(name)
         self._rotate()
@@ -428,7 +452,7 @@ class Checkpointer:
         value = job.value if job.is_best else self._best
         return [(LEGACY_FILE, legacy_writer(job.encoded, job.manifest, (metric, value)))]
 
-    def _committed(self, manifest: Manifest, job: _Job) -> None:
+    def _told_committed(self, manifest: Manifest) -> None:
         self._event(
             "checkpoint_committed",
             name=manifest.name,
@@ -439,6 +463,21 @@ class Checkpointer:
             manifest_digest=manifest.digest,
             reason=manifest.reason,
         )
+
+    def _set_aside(self, name: str, why: str) -> None:
+        """Weights that are not finite are kept to be looked at; nothing leads to them and no resume takes them."""
+        with contextlib.suppress(OSError):
+            self.folder.set_mark(name, "failed", level="finite", detail=why)
+        self.failures.append(f"{name}: finite: {why}")
+        self._event("checkpoint_failed", name=name, level="finite", detail=why)
+        good = self.latest()
+        instead = (
+            f"the last good one is {good.name}" if good is not None else "there is no good one before it"
+        )
+        _say(f"checkpoint {name}: {why}; kept aside, a resume does not take it; {instead}")
+
+    def _lead_to(self, manifest: Manifest, job: _Job) -> None:
+        """Let the pointers lead to a new checkpoint."""
         if job.is_best:
             self._best = job.value
         self.folder.remove_pointer("resume")  # from here on this attempt has a checkpoint of its own
@@ -455,7 +494,13 @@ class Checkpointer:
 
     def _rotate(self) -> None:
         with self._lock, contextlib.suppress(OSError):
-            self.folder.rotate(self.run.id, self.run.attempt, self.policy.keep, self._proofs.names)
+            self.folder.rotate(
+                self.run.id, self.run.attempt, self.policy.keep, self._proofs.names, tell=self._rotated
+            )
+
+    def _rotated(self, name: str) -> None:
+        """Said before it goes: a checkpoint that is gone without this line was taken by somebody else."""
+        self._event("checkpoint_rotated", name=name)
 
     def _free(self, *, wait: bool) -> bool:
         """Whether no save is in flight (any more)."""
@@ -494,7 +539,8 @@ class Checkpointer:
         if job.restore:
             better = job.is_best and self.policy.verify != "restore"
             before = self.folder.pointed("best") if better else None
-            self._proofs.add(job.manifest.name, last=job.manifest.reason == "final", instead_of=before)
+            last = job.manifest.reason == "final"
+            self._proofs.add(job.manifest.name, job.manifest.step, last=last, instead_of=before)
 
     def _concluded(self, name: str, answer: Answer) -> None:
         if answer.ok is False:
@@ -607,6 +653,8 @@ class Checkpointer:
         return os.getpid() == self._owner and not self._reads_only
 
 
+_CHOSEN = (None, "last", "best", "resume")
+"""How a resume asks for a checkpoint without naming one; named by its own name it is taken as it is."""
 _VERIFY = "look with `assay checkpoint verify`; start another experiment to train from the beginning"
 
 

@@ -21,7 +21,7 @@ FIRST_BATCHES = 5
 BINS = 16
 
 
-def facts(
+def facts(  # noqa: PLR0913 - a public door: all but the data may be left out
     train: Any,
     validation: Any = None,
     *,
@@ -78,7 +78,7 @@ def facts(
 
 
 def batch_label_entropy(batch: Any) -> float | None:
-    """Entropy in nats of the labels of one batch `(inputs, labels)`; None where labels are not whole numbers on the CPU."""
+    """Entropy in nats of the labels of a batch `(inputs, labels)`; None if they are no whole numbers on the CPU."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(batch, list | tuple) or len(batch) < 2:
         return None
@@ -165,7 +165,9 @@ def _classes(numpy: Any, y: Any, task: str | None) -> tuple[Any, Any] | None:
     if y is None or task == "regression" or not len(y):
         return None
     flat = y.reshape(-1) if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1) else None
-    if flat is None or flat.dtype.kind == "f" and (task is None and not numpy.all(flat == numpy.floor(flat))):
+    if flat is None or (
+        flat.dtype.kind == "f" and (task is None and not numpy.all(flat == numpy.floor(flat)))
+    ):
         return None
     kinds, codes = numpy.unique(flat, return_inverse=True)
     if len(kinds) > CLASSES_LIMIT or (task is None and len(kinds) > max(2, 0.2 * len(flat))):
@@ -296,13 +298,13 @@ def _single_features(numpy: Any, rows: Any, target: Any, classes: bool, until: f
     found = {"feature": int(order[0]), "feature_score": float(scores[order[0]]), "guess_score": guess}
     if len(scores) > 1:
         # A copy of the telling column is no reason to trust it.
-        rest = [i for i in order[1:] if not _same(numpy, rows[:, i], rows[:, order[0]])]
+        rest = [i for i in order[1:] if not _same(rows[:, i], rows[:, order[0]])]
         if rest:
             found["feature_score_second"] = float(scores[rest[0]])
     return found
 
 
-def _same(numpy: Any, a: Any, b: Any) -> bool:
+def _same(a: Any, b: Any) -> bool:
     spread = float(a.std() * b.std())
     return spread > 0 and abs(float(((a - a.mean()) * (b - b.mean())).mean())) / spread > 0.999
 

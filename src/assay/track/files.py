@@ -41,6 +41,11 @@ def encode(record: Mapping[str, Any]) -> bytes:
     return (_ENCODER.encode(record) + "\n").encode("ascii")
 
 
+def digest_of_line(record: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of a line without its newline: what the next event calls `previous`."""
+    return hashlib.sha256(encode(record)[:-1]).hexdigest()
+
+
 def utc(seconds: float | None = None) -> str:
     """ISO 8601 in UTC with microseconds and `Z`, of now or of unix seconds."""
     now = time.time() if seconds is None else seconds

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from assay.track import _switch, experiments, files, system, values
 from assay.track.tracker import Run, Stop
+from assay.track.writer import Sink
 
 FOLDER = "ASSAY_EXPERIMENT_DIR"
 ATTEMPT = "ASSAY_ATTEMPT"
+WATCHER = "ASSAY_WATCHER"
 STOPS = ("flag", "raise", "off")
+SINKS = ("mlflow", "tensorboard", "trackio", "wandb")
 
 _joined: set[str] = set()
 
@@ -34,6 +38,8 @@ def experiment(  # noqa: PLR0913 - the public door: every argument may be left o
     watch: Any = None,
     resume: str | bool | None = None,
     phase: str = "train",
+    sinks: Sequence[str | Sink] | Mapping[str, Mapping[str, Any]] = (),
+    live: bool = False,
 ) -> Run:
     """Open an experiment, or join the one that `assay train` opened (`ASSAY_EXPERIMENT_DIR`).
 
@@ -53,6 +59,10 @@ def experiment(  # noqa: PLR0913 - the public door: every argument may be left o
         watch: a model, or a pair of model and optimizer; as `Run.watch`.
         resume: id of an experiment to go on with; True: the newest of this name that has not ended, else a new one.
         phase: of the project.
+        sinks: trackers to mirror to: `mlflow`, `tensorboard`, `trackio`, `wandb` (offline), or objects of your own; or
+            name → options. One that does not open is told on stderr and left out.
+        live: start a checker beside this script (`assay train` brings its own): it writes alerts.jsonl, asks for a stop
+            where the policy says so, and sees a hang. It ends with the run.
 
     Returns:
         The run; one that does nothing where tracking is off.
@@ -63,6 +73,9 @@ def experiment(  # noqa: PLR0913 - the public door: every argument may be left o
     """
     if stop not in STOPS:
         raise ValueError(f"stop is one of {', '.join(STOPS)}, not {stop!r}")
+    unknown = [kind for kind in sinks if isinstance(kind, str) and kind not in SINKS]
+    if unknown:
+        raise ValueError(f"no sink {unknown[0]!r} (allowed: {', '.join(SINKS)}, or an object)")
     plan = experiments.make_plan(
         primary_metric=primary_metric,
         direction=direction,
@@ -94,6 +107,10 @@ def experiment(  # noqa: PLR0913 - the public door: every argument may be left o
             )
         run = _attempt(folder, plan, name or "", stop, adopt=again)
     _complete(run, config, hypothesis)
+    if sinks and not run.disabled:
+        run.mirror(sinks)
+    if live and not os.environ.get(WATCHER):
+        run.start_checker()
     if watch is not None:
         run.watch(*(watch if isinstance(watch, tuple) else (watch,)))
     return run
@@ -104,6 +121,8 @@ def _attempt(folder: Path, plan: Mapping[str, Any], name: str, stop: Stop, *, ad
     started = experiments.start_attempt(folder, command=system.command_line())
     run = Run(folder, attempt=started["attempt"], name=name, plan=_plan_of(folder, plan), stop=stop)
     run.open(adopt=adopt, own_attempt=started)
+    if adopt:
+        _promise(run, plan)
     return run
 
 
@@ -124,11 +143,26 @@ def _join(folder: Path, plan: Mapping[str, Any], name: str, stop: Stop) -> Run:
         return _attempt(folder, plan, name, stop, adopt=True)
     run = Run(folder, attempt=int(told), name=name, plan=_plan_of(folder, plan), stop=stop)
     run.open(adopt=True)
-    held = created.get("plan")
-    added = {key: value for key, value in plan.items() if key not in (held if isinstance(held, dict) else {})}
-    if added:
-        run.event("planned", plan=added)
+    _promise(run, plan)
     return run
+
+
+def _promise(run: Run, plan: Mapping[str, Any]) -> None:
+    """Record what the script adds to the plan as it stands; what comes too late, or differs, is told and not taken."""
+    if run.disabled:
+        return
+    events = files.read_events(run.folder)
+    held = _recorded_plan(events)
+    added = {key: value for key, value in plan.items() if key not in held}
+    other = sorted(key for key, value in plan.items() if key in held and held[key] != value)
+    late = sorted(added) if any(e["event"] == "evaluated" for e in events) else []
+    if added and not late:
+        run.event("planned", plan=added)
+    for keys, why in ((other, "differs from the plan, which was recorded first"),
+                      (late, "was named after the first evaluation")):  # fmt: skip
+        if keys:
+            run.note(f"{', '.join(keys)} of the script {why}: it does not count")
+            print(f"assay: {', '.join(keys)} of the script {why}: it does not count", file=sys.stderr)
 
 
 def _complete(run: Run, config: Any, hypothesis: str | Path | None) -> None:
@@ -138,17 +172,23 @@ def _complete(run: Run, config: Any, hypothesis: str | Path | None) -> None:
     text = experiments.hypothesis_text(hypothesis)
     if text and not (run.folder / "hypothesis.md").exists():
         experiments.write_hypothesis(run.folder, text)
+        run.read_hypothesis()
     if config is not None:
         run.configure(config)
 
 
 def _plan_of(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded plan; what was recorded first counts, the script adds what it does not say."""
+    return {**given, **_recorded_plan(files.read_events(folder))}
+
+
+def _recorded_plan(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The plan as it stands: of `created`, and what `planned` added to it."""
     recorded: dict[str, Any] = {}
-    for event in files.read_events(folder):
+    for event in events:
         if event["event"] in ("created", "planned") and isinstance(event.get("plan"), dict):
             recorded = {**event["plan"], **recorded}
-    return {**given, **recorded}
+    return recorded
 
 
 def _to_resume(root: Path, resume: str | bool, name: str | None) -> Path | None:

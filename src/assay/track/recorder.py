@@ -71,7 +71,9 @@ class Recorder:
         self._born = time.monotonic()
         self._born_wall = time.time()
         self._starting = threading.Lock()
+        self._reading = threading.Lock()
         self._appending = threading.RLock()
+        self._newest_event: tuple[int, str] = (0, "")
         self._late_events: deque[tuple[str, dict[str, Any]]] = deque(maxlen=EVENTS_LIMIT)
         self._slow_at = self._status_at = self._born
         self._rows_shown = -1
@@ -179,7 +181,7 @@ class Recorder:
         self._snapshot(sync=True)
         self._registry()
 
-    def end_attempt(self, outcome: str, exit_code: int | None) -> None:
+    def end_attempt(self, outcome: str, exit_code: int | None, signal: str | None = None) -> None:
         """The process ends; recorded here only if no `assay train` stands above it."""
         if self.own_attempt is None or os.getpid() != self._machine["pid"]:
             return
@@ -188,7 +190,7 @@ class Recorder:
         said = {
             "outcome": outcome,
             "exit_code": exit_code,
-            "signal": None,
+            "signal": signal,
             "resources": resources,
             "log_tail": None,
         }
@@ -232,6 +234,7 @@ class Recorder:
                 except (TypeError, ValueError):
                     record = files.append_event(self.folder, kind, self.attempt, values.plain(fields))
                 self._late_events.popleft()
+                self._newest_event = (record["seq"], files.digest_of_line(record))
         return record
 
     def evaluated(self, place: Mapping[str, Any], found: values.Numbers) -> None:
@@ -332,7 +335,7 @@ class Recorder:
         if now - self._slow_at >= SLOW_TICK_S:
             self._slow_at = now
             self._rss_due = True
-            self._poll_hypothesis()
+            self.read_hypothesis()
         due = HEARTBEAT_S if self.standing.rows == self._rows_shown else STATUS_S
         if self._show or now - self._status_at >= due:
             self._show = False
@@ -355,14 +358,20 @@ class Recorder:
             files.read_object(path) or {"by": "stop.json", "reason": "the request is not readable"}
         )
 
-    def _poll_hypothesis(self) -> None:
-        try:
-            changed = (self.folder / "hypothesis.md").stat().st_mtime_ns
-        except OSError:
-            return
-        if changed != self._hypothesis[0]:
-            digest = experiments.ingest_hypothesis(self.folder, self.attempt, self._hypothesis[1])
-            self._hypothesis = (changed, digest)
+    def read_hypothesis(self) -> None:
+        """Record hypothesis.md if it is another than the one that was recorded last.
+
+        Raises:
+            OSError: if the disk does not take the event.
+        """
+        with self._reading:
+            try:
+                changed = (self.folder / "hypothesis.md").stat().st_mtime_ns
+            except OSError:
+                return
+            if changed != self._hypothesis[0]:
+                digest = experiments.ingest_hypothesis(self.folder, self.attempt, self._hypothesis[1])
+                self._hypothesis = (changed, digest)
 
     def _snapshot(self, *, sync: bool = False) -> None:
         place: dict[str, Any] = {"elapsed_s": self.elapsed_s(), "training": not self.ended}
@@ -383,6 +392,9 @@ class Recorder:
             "updated": files.utc(),
             "stop": None if stop is None else {k: values.text(stop.get(k)) for k in ("by", "reason")},
             "steps_per_epoch": self.facts.get("steps_per_epoch"),
+            "events_seq": self._newest_event[0] or None,
+            "events_head": self._newest_event[1] or None,
+            "rows_bytes": self.writer.settled_bytes,
             "rows_dropped": self.writer.dropped,
             "problems": self._problems,
         }

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from assay.track import directions, experiments, files
 
@@ -28,6 +28,10 @@ _OLD_STATUS = {
     "complete": "complete", "overridden": "complete", "failed": "failed", "crashed": "failed", "lost": "failed",
     "aborted": "aborted",
 }  # fmt: skip
+
+
+_LIVE = ("running", "stopping")
+_ENDS = {"completed": "complete", "failed": "failed", "aborted": "aborted", "overridden": "overridden"}
 
 
 def refresh(root: Path, *, whole: bool = False) -> dict[str, Any]:
@@ -105,28 +109,47 @@ def entry(folder: Path) -> dict[str, Any]:
 
 
 def state(events: Sequence[Mapping[str, Any]]) -> str:
-    """Where an experiment stands; the short fold that the registry needs (`core.experiment_state` is the full one)."""
-    now, started = "planned", {}
-    ends = {"completed": "complete", "failed": "failed", "aborted": "aborted", "overridden": "overridden"}
+    """Where an experiment stands: what `core.experiment_state` folds, for a process that must not load it.
+
+    tests/contracts/test_experiment_files.py holds the two against each other.
+    """
+    now, attempts = "planned", dict[int, Mapping[str, Any]]()
     for event in events:
-        kind = event["event"]
-        if kind in ends:
-            return ends[kind]
+        kind, told = event["event"], event.get("attempt")
+        attempt = told if _whole(told) else 0
+        if kind in _ENDS:
+            return _ENDS[kind]
         if kind == "attempt_started":
-            now, started = "running", dict(event)
-        elif kind == "stop_requested" and now == "running":
-            now = "stopping"
-        elif kind == "training_ended" and now in ("running", "stopping"):
-            now = "crashed" if event.get("reason") == "exception" else "trained"
-        elif kind == "attempt_ended":
-            bad = event.get("outcome") != "exited" or event.get("exit_code") not in (0, None)
-            if now in ("running", "stopping"):
-                now = "crashed" if bad else "trained"
+            if attempt > max(attempts, default=0):
+                now, attempts[attempt] = "running", event
+        elif kind == "stop_requested":
+            now = "stopping" if now == "running" else now
+        elif kind == "training_ended" and attempt in attempts and now in _LIVE:
+            now = "trained" if event.get("reason") in ("completed", "stopped") else "crashed"
+        elif kind == "attempt_ended" and attempt in attempts and attempt == max(attempts):
+            now = _after_the_process(now, event)
         elif kind == "result" and now == "trained":
             now = "evaluated"
-    if now in ("running", "stopping") and experiments.alive(started) is False:
+    if now in _LIVE and experiments.alive(attempts[max(attempts)]) is False:
         return "lost"
     return now
+
+
+def _after_the_process(now: str, event: Mapping[str, Any]) -> str:
+    """The state when the process of the newest attempt has ended."""
+    trained = now in ("trained", "evaluated")
+    if now not in _LIVE and not trained:
+        return now
+    outcome, code = event.get("outcome"), event.get("exit_code")
+    if outcome in ("lost", "stopped"):
+        return now if trained else "lost" if outcome == "lost" else "crashed"
+    if outcome != "exited" or (_whole(code) and code != 0):
+        return "crashed"
+    return now if trained else "trained"
+
+
+def _whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def parent_for(root: Path, parent: str | None, *, phase: str, plan: Mapping[str, Any]) -> str | None:

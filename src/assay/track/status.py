@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from assay.track import directions, files
 
@@ -80,7 +80,7 @@ class Standing:
             lr = self.signals.get("lr", metrics.get("lr", metrics.get("learning_rate")))
             self.learning_rate = lr if isinstance(lr, int | float) else self.learning_rate
         if kind == "epoch_end":
-            self.history.append({"epoch": row.get("epoch"), **metrics})
+            self._remember({"epoch": row.get("epoch"), **metrics})
             self.epochs_completed = max(self.epochs_completed, (self.epoch or 0) + 1)
             self._plan_epochs(row)
             rate = row.get("learning_rate")
@@ -88,6 +88,16 @@ class Standing:
             memory = row.get("gpu_memory_mb")
             self.gpu_memory_mb = memory if memory is not None else self.gpu_memory_mb
         self._rank(metrics, everything=kind != "step")
+
+    def _remember(self, entry: dict[str, Any]) -> None:
+        """The history of epochs; a resumed attempt replaces those that it trains again."""
+        epoch = entry["epoch"]
+        while isinstance(epoch, int) and self.history:
+            last = self.history[-1].get("epoch")
+            if not isinstance(last, int) or last < epoch:
+                break
+            self.history.pop()
+        self.history.append(entry)
 
     def _plan_epochs(self, row: Mapping[str, Any]) -> None:
         total = row.get("total_epochs")
@@ -149,6 +159,7 @@ class Standing:
             "primary_metric": self.plan.get("primary_metric"),
             "rows": self.rows,
             "last_step_time": self.last_step_time,
+            "attempt_elapsed_s": round(elapsed_s, 1),
             **facts,
         }
 
@@ -176,12 +187,30 @@ class Standing:
             self.learning_rate = state["learning_rate"]
 
     def adopt(self, folder: Path) -> None:
-        """Take over from earlier attempts: from the snapshot, or from the rows where it is missing or broken."""
-        known = files.read_object(folder / "training_status.json")
-        if known is None or not isinstance(known.get("metrics_history"), list):
-            for row in _rows(folder / "metrics.jsonl"):
-                self.take(row)
-            return
+        """Take over from earlier attempts: the rows, or the snapshot and the rows that were written after it.
+
+        A snapshot is up to 5 s old when its process is killed, and one of the older layout may say nothing of where it
+        stands in the rows; the rows themselves lose nothing.
+        """
+        known = files.read_object(folder / "training_status.json") or {}
+        path = folder / "metrics.jsonl"
+        size = path.stat().st_size if path.is_file() else 0
+        at = known.get("rows_bytes")
+        told = isinstance(known.get("metrics_history"), list)
+        if told and isinstance(at, int) and not isinstance(at, bool) and 0 <= at <= size:
+            self._adopt_snapshot(known)
+            start = at
+        else:
+            if told and (size == 0 or size > REPLAY_LIMIT_BYTES):
+                self._adopt_snapshot(known)
+            start = max(0, size - REPLAY_LIMIT_BYTES)
+        longest = _Longest(known)
+        for row in _rows(path, start):
+            self.take(row)
+            longest.see(row)
+        self.elapsed_before_s = longest.total_s()
+
+    def _adopt_snapshot(self, known: Mapping[str, Any]) -> None:
         best = known.get("best")
         if not isinstance(best, dict) and isinstance(known.get("best_metrics"), dict):
             best = {k: {"value": v, "step": None, "epoch": None} for k, v in known["best_metrics"].items()}
@@ -193,8 +222,33 @@ class Standing:
                 self.checkpoints.append(item)
         if isinstance(known.get("config"), dict):
             self.config = known["config"]
-        wall = known.get("wall_time_seconds")
-        self.elapsed_before_s = float(wall) if isinstance(wall, int | float) and wall - wall == 0.0 else 0.0
+
+
+class _Longest:
+    """Wall time of earlier attempts: of the snapshot, and of rows that were written after it."""
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        wall, own = known.get("wall_time_seconds"), known.get("attempt_elapsed_s")
+        attempt = known.get("attempt")
+        self._at_snapshot = float(wall) if _finite_number(wall) else 0.0
+        self._attempt = attempt if isinstance(attempt, int) else None
+        self._own = float(own) if _finite_number(own) else 0.0
+        self._seen: dict[int, float] = {}
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """A row after the snapshot."""
+        attempt, t = row.get("attempt"), row.get("t")
+        if isinstance(attempt, int) and _finite_number(t):
+            self._seen[attempt] = max(self._seen.get(attempt, 0.0), float(t))
+
+    def total_s(self) -> float:
+        """Seconds of all attempts."""
+        later = dict(self._seen)
+        same = later.pop(self._attempt, 0.0) if self._attempt is not None else 0.0
+        after = self._at_snapshot + max(0.0, same - self._own)
+        if self._attempt is None:  # a snapshot that does not say whose it is: whichever tells more
+            return max(self._at_snapshot, sum(later.values()))
+        return after + sum(value for attempt, value in later.items() if attempt > self._attempt)
 
 
 def old_row(experiment: str, name: str, kind: str, when: str, **fields: Any) -> dict[str, Any]:
@@ -235,11 +289,10 @@ def _ranking(value: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _rows(path: Path) -> Iterable[dict[str, Any]]:
+def _rows(path: Path, start: int) -> Iterable[dict[str, Any]]:
     try:
         with path.open("rb") as handle:
-            handle.seek(0, 2)
-            handle.seek(max(0, handle.tell() - REPLAY_LIMIT_BYTES))
+            handle.seek(start)
             for line in handle:
                 row = files.parse(line)
                 metrics = row.get("metrics") if row else None
@@ -247,6 +300,10 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
                     yield row
     except OSError:
         return
+
+
+def _finite_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0.0
 
 
 def _numeric(metrics: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal as signals_of_the_system
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
@@ -75,6 +75,7 @@ class Run:
         self._signals: dict[str, Any] = {}
         self._probes: Any = None
         self._checkpointer: Any = None
+        self._sidecar: Any = None
         self._tripped_at = -TRIPWIRE_S
         self._asked_at: float | None = None
         self._record: Recorder | None = None
@@ -200,11 +201,8 @@ class Run:
                     break
                 total += value
             signals = self._clock.row(now, step - self.step) if step != self.step else {}
-            if self._probes is not None:
-                signals.update(self._probes.signals())
-            if self._signals:
-                taken, self._signals = self._signals, {}
-                signals.update(taken)
+            if self._probes is not None or self._signals:
+                self._add_signals(signals)
             self.step = step
             if epoch is not None:
                 self._next_epoch = epoch if type(epoch) is int else whole(epoch)
@@ -217,10 +215,18 @@ class Run:
                 record.writer.wake()
             if len(queue) > WAITING_LIMIT:
                 record.writer.relieve()
+            if self._checkpointer is not None and self._checkpointer.waits_for_losses:
+                self._checkpointer.logged(step, metrics)
         except Exception as error:  # noqa: BLE001 - the loop must not break on its record
             record.problem("log", error)
         if self._raises and record.stop is not None:
             raise StopTraining(self.stop_reason)
+
+    def _add_signals(self, signals: dict[str, Any]) -> None:
+        if self._probes is not None:
+            signals.update(self._probes.signals())
+        taken, self._signals = self._signals, {}
+        signals.update(taken)
 
     def signal(self, **signals: Any) -> None:
         """Signals (`lr`, `grad_norm`, ...) that join the next step row."""
@@ -337,6 +343,10 @@ class Run:
         """Freeze the configuration; one that differs from the frozen one is recorded beside it."""
         self._safely("configure", lambda record: record.freeze(config))
 
+    def read_hypothesis(self) -> None:
+        """Record hypothesis.md now if it is new; by itself that happens within a second."""
+        self._safely("hypothesis", lambda record: record.read_hypothesis())
+
     def finish(self, final_metrics: Mapping[str, Any] | None = None, reason: str = "completed") -> None:
         """Training has ended: write everything, record the end. Later calls do nothing.
 
@@ -347,8 +357,16 @@ class Run:
         self._end(final_metrics, "stopped" if reason == "stopped" else "completed", None)
 
     def fail(self, error: BaseException) -> None:
-        """Training has ended with an exception, which the caller raises on."""
-        self._end(None, "exception", error)
+        """Training has ended with an exception, which the caller raises on; Ctrl-C is a stop, not a fault."""
+        if isinstance(error, KeyboardInterrupt):
+            self.request_stop(*_exit.INTERRUPT)
+            self._end(None, "stopped", None)
+        else:
+            self._end(None, "exception", error)
+
+    def finish_unasked(self) -> None:
+        """The interpreter ends and the script did not say that its training has ended; `assay.track` calls it."""
+        self._end(None, "stopped" if self.should_stop else "completed", None, by="exit")
 
     def event(self, kind: str, **fields: Any) -> dict[str, Any] | None:
         """Append to events.jsonl; on disk when this returns.
@@ -374,6 +392,28 @@ class Run:
     def add_sink(self, sink: Sink) -> None:
         """Mirror every row and event from now on; see `assay.track.sinks`."""
         self._safely("add_sink", lambda record: record.writer.mirrors.add(sink))
+
+    def mirror(self, sinks: Sequence[str | Sink] | Mapping[str, Mapping[str, Any]]) -> None:
+        """Mirror to other trackers by their names, or to objects of your own; what does not open is told and left out."""
+
+        def attach(record: Recorder) -> None:
+            from assay.track import sinks as known  # noqa: PLC0415 - only a script that mirrors pays for it
+
+            for problem in known.attach(self, sinks):
+                record.problem("sinks", RuntimeError(problem))
+
+        self._safely("sinks", attach)
+
+    def start_checker(self) -> None:
+        """Start a checker beside this process; it ends with the run."""
+
+        def start(_: Recorder) -> None:
+            from assay.track.sidecar import Sidecar  # noqa: PLC0415 - only a script that asks pays for it
+
+            if self._sidecar is None:
+                self._sidecar = Sidecar(self.folder, self.attempt)
+
+        self._safely("checker", start)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Put every row on disk now; False if that did not succeed in time."""
@@ -606,26 +646,34 @@ class Run:
             self._asked_at = now
             os.kill(os.getpid(), getattr(signals_of_the_system, preemption.requested))
 
-    def _end(self, final: Mapping[str, Any] | None, reason: str, error: BaseException | None) -> None:
+    def _end(
+        self, final: Mapping[str, Any] | None, reason: str, error: BaseException | None, *, by: str = ""
+    ) -> None:
         record = self._record
         if self.disabled or record is None or record.ended:
             return
         if self._checkpointer is not None:
             self._safely("checkpoint", lambda _: self._checkpointer.close())
         place = {"step": self.step or None, "epoch": self.epoch}
-        self._safely("finish", lambda record: record.end(values.numbers(final or {}), reason, place, error))
+        told = {"by": by} if by else {}
+        self._safely(
+            "finish", lambda record: record.end(values.numbers(final or {}), reason, {**place, **told}, error)
+        )
         if self._probes is not None:
             self._safely("watch", lambda _: self._probes.close())
         self.disabled, self.why_disabled = True, "ended"
         with contextlib.suppress(ValueError):
             _open.remove(self)
         record.leave()
+        if self._sidecar is not None:
+            with contextlib.suppress(OSError):
+                self._sidecar.finish()
 
-    def end_attempt(self, outcome: str, exit_code: int | None) -> None:
+    def end_attempt(self, outcome: str, exit_code: int | None, signal: str | None = None) -> None:
         """The process ends; `assay.track` calls it by itself."""
         if self._record is not None:
             with contextlib.suppress(Exception):
-                self._record.end_attempt(outcome, exit_code)
+                self._record.end_attempt(outcome, exit_code, signal)
 
 
 def whole(value: Any) -> int:

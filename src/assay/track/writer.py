@@ -125,6 +125,8 @@ class Writer:
         self.queue: deque[StepItem | dict[str, Any]] = deque()
         self.dropped = 0
         """Rows that were given up because the disk took none for too long."""
+        self.settled_bytes: int | None = None
+        """Length of the file after the last row that it took: every row up to there was told of by `written`."""
         self.mirrors = Mirrors(problem)
         self._path = path
         self._rows_of = rows
@@ -148,6 +150,7 @@ class Writer:
             OSError: if the file cannot be opened.
         """
         self._descriptor = files.open_append(self._path)
+        self.settled_bytes = os.fstat(self._descriptor).st_size
         self._thread.start()
 
     def wake(self) -> None:
@@ -275,6 +278,7 @@ class Writer:
                 self.dropped += surplus
             return
         self._unwritten.clear()
+        self.settled_bytes = os.fstat(self._descriptor).st_size
         self._unsynced = True
         self._progress_at = time.monotonic()
 

@@ -1,8 +1,10 @@
 """A tiny harness: asks a running server the first questions of some slices and writes lm-eval's files.
 
-`python -I -S harness.py BASE_URL MODEL OUT DATA N SLICE...` with standard library only. Greedy and one at a time, so
+`python -I -S harness.py BASE_URL MODEL OUT DATA N SLICE...` with standard library only; instead of N, a JSON file of
+slice → numbers of the questions to ask. Greedy and one at a time, so
 that the same server gives the same bytes again; nothing that it writes depends on the clock. While the file that
-`TWIN_HOLD` names is there it waits after its first answer, so that a test can strike in the middle.
+`TWIN_HOLD` names is there it waits after its first answer, so that a test can strike in the middle. `TWIN_NOISE`
+percent of the answers are lost, other ones in every run, as with a server that is not the same twice.
 """
 
 from __future__ import annotations
@@ -48,6 +50,11 @@ def hold() -> None:
         time.sleep(0.02)
 
 
+def lost(out: Path, question: str) -> bool:
+    """Whether this run loses the answer."""
+    return int(sha([str(out), question])[:8], 16) % 100 < int(os.environ.get("TWIN_NOISE", "0"))
+
+
 def row(number: int, doc: dict[str, str], answer: str) -> dict[str, Any]:
     """One sample as lm-eval logs it."""
     return {
@@ -65,25 +72,35 @@ def row(number: int, doc: dict[str, str], answer: str) -> dict[str, Any]:
     }
 
 
-def main(base_url: str, model: str, out: Path, data: Path, count: int, slices: list[str]) -> None:
+def asked_of(which: str, slices: list[str]) -> dict[str, list[int]]:
+    """Slice → numbers of the questions to ask; slices without any are left out."""
+    if which.isdecimal():
+        return {name: list(range(int(which))) for name in slices}
+    listed = json.loads(Path(which).read_text())
+    return {name: listed[name] for name in slices if listed.get(name)}
+
+
+def main(base_url: str, model: str, out: Path, data: Path, asked: dict[str, list[int]]) -> None:
     """Ask and write."""
     scores: dict[str, float] = {}
-    for name in slices:
-        lines = (data / f"{name}.jsonl").read_text().splitlines()[:count]
+    for name, numbers in asked.items():
+        lines = (data / f"{name}.jsonl").read_text().splitlines()
         rows = []
-        for number, doc in enumerate(map(json.loads, lines)):
-            rows.append(row(number, doc, ask(base_url, model, doc["question"])))
+        for number in numbers:
+            doc = json.loads(lines[number])
+            answer = ask(base_url, model, doc["question"])
+            rows.append(row(number, doc, "" if lost(out, doc["question"]) else answer))
             hold()
         scores[name] = sum(r["exact_match"] for r in rows) / len(rows)
         text = "".join(json.dumps(r) + "\n" for r in rows)
         (out / f"samples_{name}_{STAMP}.jsonl").write_text(text)
     document = {
         "results": {name: {"alias": name, "exact_match,none": score} for name, score in scores.items()},
-        "configs": {name: {"metric_list": [{"metric": "exact_match"}]} for name in slices},
-        "versions": dict.fromkeys(slices, 1.0),
-        "n-shot": dict.fromkeys(slices, 0),
-        "higher_is_better": {name: {"exact_match": True} for name in slices},
-        "n-samples": {name: {"original": count, "effective": count} for name in slices},
+        "configs": {name: {"metric_list": [{"metric": "exact_match"}]} for name in asked},
+        "versions": dict.fromkeys(asked, 1.0),
+        "n-shot": dict.fromkeys(asked, 0),
+        "higher_is_better": {name: {"exact_match": True} for name in asked},
+        "n-samples": {name: {"original": len(n), "effective": len(n)} for name, n in asked.items()},
         "config": {"model": "local-chat-completions", "model_args": {"model": model}, "limit": None},
         "lm_eval_version": "0.4.13",
     }
@@ -91,4 +108,4 @@ def main(base_url: str, model: str, out: Path, data: Path, count: int, slices: l
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]), sys.argv[6:])
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), asked_of(sys.argv[5], sys.argv[6:]))

@@ -38,7 +38,9 @@ def test_a_command_that_tracks_nothing(assay: Call, home: Path) -> None:
     assert "hello" in said.err
     assert "exp-001 attempt 1: exited (exit 0" in said.out
     assert "it wrote no metrics" in said.out
-    assert [e["event"] for e in events(home)] == ["created", "attempt_started", "attempt_ended"]
+    kinds = [e["event"] for e in events(home) if e["event"] != "watched"]
+    assert kinds == ["created", "attempt_started", "attempt_ended"]
+    assert [e["state"] for e in events(home) if e["event"] == "watched"][-1] == "ended"
 
 
 def test_json_on_stdout(assay: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,83 @@ def test_an_open_critical_alert_refuses(tmp_path: Path) -> None:
     assert judge(made).passed
     made.alert("a-0003", severity="???")
     assert not judge(made).passed
+
+
+@pytest.mark.parametrize(
+    ("states", "word"),
+    [
+        ([], "no checker watched this training"),
+        (["began"], "did not watch to the end"),
+        (["began", "ended"], ""),
+    ],
+)
+def test_that_nobody_watched_is_not_that_nothing_was_found(
+    tmp_path: Path, states: list[str], word: str
+) -> None:
+    """Told as a note; where a watcher is required it is missing evidence."""
+    made = ExperimentFiles(tmp_path)
+    made.created()
+    made.trained()
+    made.result()
+    lines = (made.folder / "events.jsonl").read_bytes().splitlines()
+    made.folder.joinpath("events.jsonl").unlink()
+    made.seq, made.previous = 0, "0" * 64
+    for line in map(json.loads, lines):
+        if line["event"] != "watched":
+            fields = {
+                k: v
+                for k, v in line.items()
+                if k not in {"schema", "seq", "time", "event", "attempt", "previous"}
+            }
+            made.event(line["event"], line["attempt"], **fields)
+    for state in states:
+        made.event("watched", 1, state=state, by="assay train")
+    assert judge(made).passed
+    strict = judge(made, require_watched=True)
+    assert (strict.passed, strict.extra["items"]["alerts"]) == (not word, "missing" if word else "met")
+    assert word in strict.detail
+
+
+@pytest.mark.parametrize(("exit_code", "passes"), [(None, False), (0, True)])
+def test_a_script_that_just_ended_is_believed_only_if_its_exit_code_is_known(
+    tmp_path: Path, exit_code: int | None, passes: bool
+) -> None:
+    """Without finish() and without `assay train` nobody knows whether it had trained to its end: HOLD."""
+    made = ExperimentFiles(tmp_path)
+    made.created()
+    made.started(pid=2**22 - 1)
+    made.step(100, loss=0.1)
+    made.evaluated(100, accuracy=0.93)
+    made.checkpoint(100)
+    made.status()
+    made.event("training_ended", 1, reason="completed", by="exit", step=100, final_metrics={}, exception=None)
+    made.event("attempt_ended", 1, outcome="exited", exit_code=exit_code, signal=None, resources={})
+    verdict = judge(made)
+    assert verdict.passed is passes
+    if not passes:
+        assert verdict.extra["word"] == "HOLD_INCOMPLETE"
+        assert "ended without finish()" in verdict.detail
+        assert "likely cause" in verdict.detail
+
+
+def test_a_checkpoint_that_was_kept_aside_leaves_last_where_it_is(tmp_path: Path) -> None:
+    """`last` leads past one that failed; that the newest failed is missing evidence, not a forged pointer."""
+    made = ExperimentFiles(tmp_path)
+    made.created()
+    made.started(pid=2**22 - 1)
+    made.step(100, loss=0.1)
+    made.evaluated(100, accuracy=0.93)
+    made.checkpoint(50)
+    bad = made.checkpoint(100, verified=None, reason="stop")
+    for pointer in ("last", "best"):
+        (made.folder / "checkpoints" / pointer).unlink()
+        (made.folder / "checkpoints" / pointer).symlink_to("ckpt-00000050")
+    made.event("checkpoint_failed", 1, name=bad, level="finite", detail="the weights are not finite: model.w")
+    made.status()
+    made.ended()
+    verdict = judge(made)
+    assert verdict.extra["items"]["checkpoint"] == "missing"
+    assert "ckpt-00000100 failed its verification: the weights are not finite" in verdict.detail
 
 
 def test_a_loss_that_ended_as_nan_refuses(tmp_path: Path) -> None:

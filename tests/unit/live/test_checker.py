@@ -84,7 +84,9 @@ def test_missing_values_resolve_nothing() -> None:
 
 def test_a_new_attempt_closes_the_old_ones_alerts() -> None:
     """After a resume the NaN of attempt 1 no longer blocks; rows of attempt 1 that arrive late are ignored."""
-    checker = judged([*last_nan(learning(40)), {**event("attempt_started", resumed_from="ckpt-1"), "attempt": 2}])
+    checker = judged(
+        [*last_nan(learning(40)), {**event("attempt_started", resumed_from="ckpt-1"), "attempt": 2}]
+    )
     assert checker.open_alerts == []
     assert checker.feed(last_nan(learning(41))[-1]) == []
 

@@ -248,10 +248,11 @@ def test_memory_is_judged_against_its_limit() -> None:
 
 
 def test_same_seed_must_begin_alike() -> None:
-    """A second attempt with the first attempt's seed and configuration that starts otherwise is told; an equal one is not."""
+    """A second attempt with the first one's seed and configuration that starts otherwise is told; an equal one is not."""
     for shift, expected in ((1e-3, True), (0.0, False)):
         again = [
-            {**line, "attempt": 2, "metrics": {"loss": line["metrics"]["loss"] + shift}} for line in learning(5)
+            {**line, "attempt": 2, "metrics": {"loss": line["metrics"]["loss"] + shift}}
+            for line in learning(5)
         ]
         checker = judged([*learning(5), *again], {**PLAN, "seed": 1})
         assert (24 in classes(checker)) is expected

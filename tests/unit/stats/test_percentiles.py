@@ -89,7 +89,10 @@ def test_clustered_bounds_hold_where_plain_ones_do_not() -> None:
     plain = clustered = 0
     for _ in range(300):
         values = np.repeat(rng.normal(size=60), 40) + rng.normal(size=2400)
-        naive, careful = percentile_claim(values, 0.9).upper, clustered_percentile_claim(values, owners, 0.9).upper
+        naive, careful = (
+            percentile_claim(values, 0.9).upper,
+            clustered_percentile_claim(values, owners, 0.9).upper,
+        )
         plain += naive is not None and naive < truth
         clustered += careful is not None and careful < truth
     assert plain > 60

@@ -38,7 +38,10 @@ def ended(process: subprocess.Popen[str]) -> str:
 def test_out_of_memory_at_load_reads_like_the_real_one(flavour: str, words: str) -> None:
     """Exit code 1, and a log that Assay's signatures know as infeasible."""
     done = subprocess.run(
-        [*BASE, "--memory-bytes", "1000000", "--flavour", flavour], capture_output=True, text=True, check=False
+        [*BASE, "--memory-bytes", "1000000", "--flavour", flavour],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     found = signatures.find(done.stderr)
@@ -131,9 +134,13 @@ def test_measured_throughput_is_the_truth(slots: int, concurrency: int) -> None:
     process, url = started("--slots", str(slots))
     try:
         workload = Workload.model_validate({"prompt_tokens": 100, "output_tokens": 40})
-        plan = PointPlan.model_validate({"arrivals": {"concurrency": concurrency}, "requests": 20 * concurrency})
+        plan = PointPlan.model_validate(
+            {"arrivals": {"concurrency": concurrency}, "requests": 20 * concurrency}
+        )
         with LoadClient(LoadTarget(url), workload) as client:
             point, _ = client.measure(plan)
     finally:
         ended(process)
-    assert point.output_tps == pytest.approx(Truth(slots=slots).throughput_tps(100, 40, concurrency), rel=0.06)
+    assert point.output_tps == pytest.approx(
+        Truth(slots=slots).throughput_tps(100, 40, concurrency), rel=0.06
+    )

@@ -33,7 +33,9 @@ def test_noise_has_its_sizes_and_is_repeatable() -> None:
     truth = Truth(cv_between=0.1, cv_within=0.03, seed=5)
     between = [truth.factor(n) for n in range(3000)]
     within = [truth.factor(1, n) for n in range(3000)]
-    assert statistics.stdev(between) / statistics.mean(between) == pytest.approx((0.1**2 + 0.03**2) ** 0.5, rel=0.06)
+    assert statistics.stdev(between) / statistics.mean(between) == pytest.approx(
+        (0.1**2 + 0.03**2) ** 0.5, rel=0.06
+    )
     assert statistics.stdev(within) / statistics.mean(within) == pytest.approx(0.03, rel=0.06)
     assert truth.factor(7, 3) == truth.factor(7, 3)
     assert truth.reading_tps(64, 32, 4, launch=7, reading=3) == pytest.approx(

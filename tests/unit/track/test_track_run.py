@@ -20,7 +20,9 @@ import pytest
 import torch
 
 import assay
-from assay.track import Run, StopTraining, current, experiments, files, opening, tracker
+from assay.readers.training import read_any
+from assay.track import Run, StopTraining, current, experiments, files, opening, sinks, tracker
+from assay.track.status import Standing
 
 
 @pytest.fixture
@@ -608,3 +610,205 @@ def test_a_tick_ends_an_ignored_signal(make: Callable[..., Run], monkeypatch: py
     run._unanswered()
     assert sent == [signal.SIGTERM]
     run._checkpointer = None
+
+
+# --- going on ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_that_was_old_when_its_process_died_is_not_believed(tmp_path: Path) -> None:
+    """Best, history, step and wall time come from the rows that were written after it."""
+    root = tmp_path / "experiments"
+    run = assay.experiment(root=root, primary_metric="accuracy", direction="max")
+    run.log({"loss": 1.0})
+    run.epoch_end(0, {"accuracy": 0.1})
+    run.show()
+    until(lambda: status(run)["rows"] >= 3)
+    old = (run.folder / "training_status.json").read_bytes()
+    run.epoch_end(1, {"accuracy": 0.9})
+    run.log({"loss": 0.5}, step=7)
+    run.finish()
+    lines = (run.folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run.folder / "metrics.jsonl").write_bytes(b"".join(lines[:-1]))  # as if killed: no end
+    for snapshot in (
+        old,
+        None,
+        b"{}",
+        old.replace(b'"rows_bytes"', b'"x"'),
+        old.replace(b'"attempt"', b'"y"'),
+    ):
+        (run.folder / "training_status.json").unlink(missing_ok=True)
+        if snapshot is not None:
+            (run.folder / "training_status.json").write_bytes(snapshot)
+        standing = Standing(run.id, "", dict(run.plan))
+        standing.adopt(run.folder)
+        assert standing.best["accuracy"]["value"] == 0.9, snapshot
+        assert [h["epoch"] for h in standing.history] == [0, 1]
+        assert (standing.step, standing.epochs_completed) == (7, 2)
+        assert 0.0 <= standing.elapsed_before_s < 30.0
+
+
+def test_wall_time_of_rows_after_the_snapshot_counts(tmp_path: Path) -> None:
+    """Of the snapshot's attempt only what lies beyond it; a later attempt in full; earlier ones are in it already."""
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(
+            json.dumps({"event": "step", "attempt": a, "step": s, "t": t, "metrics": {"loss": 1.0}}) + "\n"
+            for a, s, t in [(1, 1, 50.0), (2, 2, 30.0), (2, 3, 34.0), (3, 4, 5.0)]
+        )
+    )
+    (tmp_path / "training_status.json").write_text(
+        json.dumps(
+            {"attempt": 2, "attempt_elapsed_s": 30.0, "wall_time_seconds": 80.0, "metrics_history": []}
+        )
+    )
+    standing = Standing("exp-001", "", {})
+    standing.adopt(tmp_path)
+    assert standing.elapsed_before_s == pytest.approx(89.0)
+
+
+def test_an_epoch_that_is_trained_again_stands_once_in_the_history() -> None:
+    """A resume from before an epoch replaces it and what came after it."""
+    standing = Standing("exp-001", "", {})
+    for epoch, value in [(0, 1.0), (1, 2.0), (2, 3.0), (1, 2.5)]:
+        standing.take({"event": "epoch_end", "epoch": epoch, "metrics": {"loss": value}})
+    assert [(h["epoch"], h["loss"]) for h in standing.history] == [(0, 1.0), (1, 2.5)]
+
+
+def test_a_resumed_script_may_name_its_plan_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it added in the first attempt stands in the plan: it is not added, and not refused, a second time."""
+    folder = experiments.create(tmp_path / "experiments")
+    said: dict[str, Any] = {"primary_metric": "loss", "direction": "min", "total_steps": 5}
+    for attempt in (1, 2):
+        files.append_event(folder, "attempt_started", attempt, {"pid": os.getpid(), "host": "x"})
+        monkeypatch.setenv(opening.FOLDER, str(folder))
+        monkeypatch.setenv(opening.ATTEMPT, str(attempt))
+        opening._joined.clear()
+        run = assay.experiment(**said)
+        assert run.attempt == attempt
+        run.log_evaluation({"loss": 1.0 / attempt}, step=attempt)
+        run.finish()
+        files.append_event(folder, "attempt_ended", attempt, {"outcome": "exited", "exit_code": 0})
+    found = read_any(folder)
+    assert [e.event for e in found.events].count("planned") == 1
+    assert (found.problems_of("events.jsonl"), found.plan.total_steps) == ((), 5)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("again", "word"),
+    [
+        ({"primary_metric": "loss", "total_steps": 9}, "total_steps of the script differs from the plan"),
+        ({"primary_metric": "loss", "seed": 3}, "seed of the script was named after the first evaluation"),
+    ],
+)
+def test_a_plan_that_comes_too_late_or_differs_is_told_and_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], again: dict[str, Any], word: str
+) -> None:
+    """The record stays sound: a line on stderr and a note, no event that the gate would refuse."""
+    root = tmp_path / "experiments"
+    with assay.experiment(root=root, primary_metric="loss", total_steps=5) as run:
+        run.log_evaluation({"loss": 1.0}, step=1)
+    with assay.experiment(root=root, resume=run.id, **again):
+        pass
+    found = read_any(run.folder)
+    assert (found.problems_of("events.jsonl"), found.plan.total_steps) == ((), 5)
+    assert word in capsys.readouterr().err
+    assert any(word in note for note in found.notes)
+
+
+def test_a_hypothesis_of_the_script_stands_before_its_first_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joining writes and records it at once, not when the writer comes by."""
+    folder = experiments.create(tmp_path / "experiments")
+    files.append_event(
+        folder, "attempt_started", 1, {"pid": os.getpid(), "host": "x", "hypothesis_digest": ""}
+    )
+    monkeypatch.setenv(opening.FOLDER, str(folder))
+    monkeypatch.setenv(opening.ATTEMPT, "1")
+    opening._joined.clear()
+    run = assay.experiment(hypothesis="wider is better")
+    run.log_evaluation({"loss": 1.0}, step=1)
+    run.finish()
+    kinds = [e["event"] for e in files.read_events(folder)]
+    assert kinds.count("hypothesis") == 1
+    assert kinds.index("hypothesis") < kinds.index("evaluated")
+
+
+# --- what goes along ----------------------------------------------------------------------------------------------------
+
+REPLAY = """
+def replay(state, steps):
+    return [1.0 / (state["counters"]["step"] + k) for k in range(1, steps + 1)]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stride", "replayed"), [(1, "3 steps replayed"), (2, "state equal")])
+def test_a_replay_is_compared_with_what_was_logged(
+    make: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int, replayed: str
+) -> None:
+    """Without a call of `observe`; a script that logs every other step is compared in its state alone, not wrongly."""
+    (tmp_path / "replayed_by_the_test.py").write_text(REPLAY)
+    monkeypatch.syspath_prepend(tmp_path)
+    import replayed_by_the_test  # type: ignore[import-not-found]  # noqa: PLC0415 - it was just written
+
+    run = make()
+    run.checkpoints(replay=replayed_by_the_test.replay, verify="restore")
+    for step in range(stride, 9, stride):
+        run.log({"loss": torch.tensor(1.0 / step, dtype=torch.float64)}, step=step)
+        if step == 2:
+            assert run.checkpoint({"counters": {"step": 2}}, step=2)
+    run.finish()
+    (proven,) = [e for e in events(run, "checkpoint_verified") if e["level"] == "restore"]
+    assert replayed in proven["detail"]
+    assert ("replayed" in proven["detail"]) is (stride == 1)
+    assert events(run, "checkpoint_failed") == []
+
+
+class Collected:
+    """A mirror of the test."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def row(self, row: Any) -> None:
+        """A row."""
+        self.seen.append(f"row {row['event']}")
+
+    def event(self, event: Any) -> None:
+        """An event."""
+        self.seen.append(f"event {event['event']}")
+
+    def close(self) -> None:
+        """The end."""
+        self.seen.append("closed")
+
+
+def test_sinks_are_attached_at_the_door(
+    make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An object hears everything; a tracker that is not installed is told once and the training goes on."""
+
+    def refuse(kind: str, *_: Any, **__: Any) -> Any:
+        raise ImportError(f"the sink needs the package {kind}")
+
+    monkeypatch.setattr(sinks, "open_sink", refuse)
+    mine = Collected()
+    run = make(sinks=["wandb", mine])
+    run.log({"loss": 1.0})
+    run.finish()
+    assert [word for word in mine.seen if word in ("row step", "event training_ended", "closed")] == [
+        "row step", "event training_ended", "closed"
+    ]  # fmt: skip
+    assert "the sink needs the package wandb" in capsys.readouterr().err
+    assert [e["where"] for e in events(run, "tracker_problem")] == ["sinks"]
+
+
+def test_an_unknown_sink_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """A typing error is no missing library."""
+    with pytest.raises(ValueError, match="mlflow, tensorboard, trackio, wandb"):
+        assay.experiment(root=tmp_path / "experiments", sinks=["wanbd"])
+    assert not (tmp_path / "experiments").exists()
+    assert opening.SINKS == sinks.KINDS

@@ -153,22 +153,27 @@ class Adapter:
         name = str(target.intent.get("metric") or "")
         if number_of(metrics.get(name)) is None:
             raise _failed(f"it gave no finite {name!r}", run)
-        self._recorded(folder, name, metrics)
+        self._recorded(found, folder, name, metrics)
 
-    def _recorded(self, folder: Path, name: str, metrics: Mapping[str, Any]) -> None:
+    def _recorded(self, found: Experiment, folder: Path, name: str, metrics: Mapping[str, Any]) -> None:
+        value = float(metrics[name])
         others = {m.name: m.value for m in measurements(metrics) if m.name != name and m.value is not None}
-        secondary = "".join(f"\n  {_quoted(key)}: {value!r}" for key, value in others.items()) or " {}"
+        secondary = "".join(f"\n  {_quoted(key)}: {other!r}" for key, other in others.items()) or " {}"
+        plan = found.plan.primary
+        tier = plan.thresholds.tier(value, plan.direction) if plan is not None and plan.direction else None
         text = (
-            f"---\nprimary_metric:\n  name: {_quoted(name)}\n  value: {float(metrics[name])!r}\n"
-            f"  delta_vs_parent: null\nsecondary_metrics:{secondary}\n---\n\n# Result\n\n"
+            f"---\noracle_tier: {tier.value if tier is not None else 'none'}\n"
+            f"primary_metric:\n  name: {_quoted(name)}\n  value: {value!r}\n  delta_vs_parent: null\n"
+            f"secondary_metrics:{secondary}\n---\n\n# Result\n\n"
             "Test evaluation of the best verified checkpoint, run by Assay.\n\n## Shortfalls\n"
         )
         path = folder / "result.md"
         write_atomic(path, text.encode())
         fields = {
             "digest": digest_file(path),
-            "primary": {"name": name, "value": float(metrics[name])},
+            "primary": {"name": name, "value": value},
             "metrics": others,
+            "tier": tier.value if tier is not None else None,
             "source": "test evaluation",
         }
         with explaining(folder):

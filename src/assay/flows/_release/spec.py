@@ -60,6 +60,14 @@ class Sequential(Noun):
     """Both servers stay up between looks; false = one at a time, started anew for each batch."""
 
 
+class Selection(Noun):
+    """One of several recipes is chosen on a part of the items, and judged on the rest."""
+
+    search_frac: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the items of each task that the recipes are ranked by; the best one is judged on the others, alone and
+    so at the full error rate."""
+
+
 class ReleaseSpec(Noun):
     """The whole question, as one YAML file."""
 
@@ -89,6 +97,8 @@ class ReleaseSpec(Noun):
     """The rule that decides: margin, error rates, guards."""
     sequential: Sequential | None = None
     """Evaluate in batches and stop at the first that decides; null = evaluate everything, then decide."""
+    select: Selection | None = None
+    """Rank all recipes on some of the items and judge the best on the rest; null = judge each, sharing the error rate."""
     external: ExternalPolicy | None = None
     """Published scores of the source, to see that the baseline is sane."""
     apply: AdapterRef = AdapterRef(kind="none")
@@ -112,22 +122,34 @@ class ReleaseSpec(Noun):
 
     @model_validator(mode="after")
     def _drawable(self) -> ReleaseSpec:
-        if self.sequential is None:
+        if self.compare.looks is not None:
+            raise ValueError("`compare.looks` is made from `sequential`: say there when to look")
+        if self.sequential is None and self.select is None:
             return self
+        asks = "sequential" if self.sequential is not None else "select"
         if not self.expected_samples:
-            raise ValueError("`sequential` draws items: give the number of each task in `expected_samples`")
+            raise ValueError(f"`{asks}` draws items: give the number of each task in `expected_samples`")
         empty = sorted(task for task, n in self.expected_samples.items() if n < 1)
         if empty:
-            raise ValueError(f"`sequential` cannot draw from tasks without items: {', '.join(empty)}")
+            raise ValueError(f"`{asks}` cannot draw from tasks without items: {', '.join(empty)}")
         tasks = len(self.expected_samples)
-        if self.sequential.n_max is not None and self.sequential.n_max < tasks:
+        if self.sequential is not None and (self.sequential.n_max or tasks) < tasks:
             raise ValueError(f"`sequential.n_max` must leave at least one item for each of the {tasks} tasks")
+        if self.select is not None:
+            self._splits(self.select.search_frac)
         if self.evaluate.options.get("limit") is not None:
             raise ValueError(
-                "`sequential` and `evaluate.limit` exclude each other; `sequential.n_max` is the limit"
+                f"`{asks}` and `evaluate.limit` exclude each other; `sequential.n_max` is the limit"
             )
         if self.compare.policy == "point":
             raise ValueError(
-                "`sequential` needs `compare.policy: paired`: the point rule has no error rate to keep"
+                f"`{asks}` needs `compare.policy: paired`: the point rule has no error rate to keep"
             )
         return self
+
+    def _splits(self, share: float) -> None:
+        if len(self.recipes) < 2:
+            raise ValueError("`select` chooses among several recipes, and there is one")
+        small = sorted(task for task, n in self.expected_samples.items() if not 0 < round(share * n) < n)
+        if small:
+            raise ValueError(f"`select.search_frac` leaves a part without items of {', '.join(small)}")

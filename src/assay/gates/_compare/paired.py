@@ -158,11 +158,8 @@ def _guard(task: TaskPairs, policy: ComparePolicy) -> float | None:
         return policy.guards[task.task]
     if policy.guard != "ladder":
         return policy.guard
-    items = len({p.id for p in task.pairs})
-    if policy.looks is not None:
-        items = max(
-            items, policy.looks.sizes.get(task.task, 0)
-        )  # a rung comes from the design, not from a look
+    # a rung comes from the design, not from a look, and it is one that the planned looks can prove
+    items = looks.planned_items(policy, task.task, len({p.id for p in task.pairs}))
     alpha = policy.alpha_accept / policy.comparisons
     rung = stats.guard_margin(items, policy.planning_flip_rate, alpha, policy.guard_power)
     # many samples reach rungs below the margin: a task is not held to more than the mean is

@@ -89,7 +89,8 @@ def _tier(experiment: Experiment, plan: PrimaryMetric, policy: TrainingPolicy) -
         return
     if not plan.thresholds.declared:
         text = f"the plan sets no threshold for {plan.name}: nobody said what is good enough"
-        yield Item("tier", text, Lack.UNDECIDED, EVENTS)
+        told = policy.tier == "told"
+        yield Item("tier", f"note: {text}" if told else text, None if told else Lack.UNDECIDED, EVENTS)
         return
     tier, found = tier_of(experiment), primary_of(experiment)
     if tier is None or found is None or found.metric.value is None:
@@ -104,7 +105,7 @@ def _tier(experiment: Experiment, plan: PrimaryMetric, policy: TrainingPolicy) -
     text = f"{plan.name} = {found.metric.value:g} reaches tier {tier.value} ({limits}; {plan.direction.value} is better)"
     if limit is None:
         text += f"; the plan names no {wanted.value}"
-    lack = None if tier.rank >= wanted.rank else Lack.BELOW
+    lack = None if tier.rank >= wanted.rank or policy.tier == "told" else Lack.BELOW
     yield Item("tier", text, lack, found.source, found.metric.value, limit)
 
 
@@ -118,6 +119,8 @@ def _checkpoints(experiment: Experiment, policy: TrainingPolicy) -> Iterator[Ite
         yield Item("checkpoint", text, Lack.MISSING, CHECKPOINTS)
         return
     newest = max(experiment.checkpoints, key=lambda c: c.committed_seq)
+    # One that failed its verification keeps its place in the record; the pointers lead past it.
+    last = max((c for c in records.values() if not c.failed), key=lambda c: c.committed_seq, default=newest)
     pointers = experiment.facts.get("pointers")
     pointers = dict(pointers) if isinstance(pointers, dict) else {}
     needed = {newest.name: newest}
@@ -125,8 +128,8 @@ def _checkpoints(experiment: Experiment, policy: TrainingPolicy) -> Iterator[Ite
         if name not in records:
             shown = f"{name!r}, which no event committed" if name else "nothing"
             yield Item("checkpoint", f"pointer {pointer} leads to {shown}", Lack.TAMPERED, CHECKPOINTS)
-        elif pointer == "last" and name != newest.name:
-            text = f"pointer last leads to {name}, {newest.name} was committed after it"
+        elif pointer == "last" and name != last.name:
+            text = f"pointer last leads to {name}, {last.name} was committed after it"
             yield Item("checkpoint", text, Lack.TAMPERED, CHECKPOINTS)
         else:
             needed[name] = records[name]
@@ -139,14 +142,14 @@ def _checkpoints(experiment: Experiment, policy: TrainingPolicy) -> Iterator[Ite
 
 
 def _lack(record: CheckpointRecord, policy: TrainingPolicy) -> str:
-    if record.on_disk in {"missing", "changed"}:
+    if record.on_disk in {"missing", "changed", "rotated"}:
         return f"is {record.on_disk}: {record.detail}" if record.detail else f"is {record.on_disk}"
     if record.failed:
         return f"failed its verification: {record.failed}"
     if not LEVELS[policy.checkpoint] & set(record.verified):
         done = ", ".join(record.verified) or "nothing"
         return cause(
-            f"is not verified by {policy.checkpoint} (done: {done})", "`assay checkpoint verify` was not run"
+            f"is not verified by {policy.checkpoint} (done: {done})", "the process ended before that was done"
         )
     if record.on_disk != "intact":
         return "was not looked at on disk"

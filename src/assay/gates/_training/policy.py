@@ -15,6 +15,8 @@ class TrainingPolicy(Policy):
 
     advance_tier: Literal[Tier.FLOOR, Tier.GOAL, Tier.STRETCH] = Tier.FLOOR
     """Lowest tier that may advance. Which tier ends the iterations is another question, and the loop's."""
+    tier: Literal["required", "told"] = "required"
+    """`told`: which tier is reached is only told; a loop of experiments asks that of its best one, at its end."""
     checkpoint: Literal["restore", "digest", "none"] = "digest"
     """How the newest and the best checkpoint must have been verified; `none` = no checkpoint is asked for."""
     require_hypothesis: Annotated[bool, Strict()] = True
@@ -26,6 +28,6 @@ class TrainingPolicy(Policy):
     nonfinite_allowed: tuple[str, ...] = ()
     """Metrics whose last value may be NaN or infinite."""
     require_watched: Annotated[bool, Strict()] = False
-    """The checker must have written alerts.jsonl (also an empty one); otherwise its absence is only told."""
+    """A checker must have watched the newest attempt to its end; otherwise that it did not is only told."""
     claim_tolerance_frac: Annotated[float, Strict(), Field(ge=0, le=0.1)] = 1e-3
     """How much better, relative, result.md may say the primary metric is than the best value recorded of it: rounding."""

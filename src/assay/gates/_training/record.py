@@ -99,7 +99,13 @@ def _ending(experiment: Experiment, policy: TrainingPolicy) -> Iterator[Item]:
         return
     if last is None:
         return
-    if last.training_reason == "completed":
+    if last.training_reason == "completed" and _just_ended(experiment, last) and last.exit_code is None:
+        likely = "a run without `with` and without run.finish(); `assay train` would know the exit code"
+        text = cause(
+            "the script ended without finish(): whether it had trained to its end is not known", likely
+        )
+        yield Item("terminal", text, Lack.MISSING, EVENTS, measured="unknown")
+    elif last.training_reason == "completed":
         yield Item("terminal", "the training loop ended by itself", where=EVENTS, measured="completed")
     elif last.training_reason == "stopped":
         yield _stopped(experiment, last, policy)
@@ -115,6 +121,12 @@ def _ending(experiment: Experiment, policy: TrainingPolicy) -> Iterator[Item]:
     if last.outcome and (last.outcome in UNCLEAN or last.exit_code not in {0, None}):
         text = f"the process {last.outcome} with {_exit(last)}"
         yield Item("process", text, Lack.UNHEALTHY, EVENTS, measured=last.outcome)
+
+
+def _just_ended(experiment: Experiment, last: Attempt) -> bool:
+    """The interpreter ended and the script had not said that its training had."""
+    said = [e for e in experiment.events if e.event == "training_ended" and e.attempt == last.number]
+    return bool(said) and said[-1].fields.get("by") == "exit"
 
 
 def _stopped(experiment: Experiment, last: Attempt, policy: TrainingPolicy) -> Item:
@@ -285,14 +297,16 @@ def _alerts(experiment: Experiment, policy: TrainingPolicy) -> Iterator[Item]:
         yield Item("alerts", text, Lack.UNHEALTHY, ALERTS, alert.name)
     if problems or blocking:
         return
-    if not experiment.facts.get("watched"):
-        text = cause(
-            "no alerts.jsonl: no checker watched this training", "it did not run under `assay train`"
-        )
+    watched = experiment.facts.get("watched")
+    if watched != "to the end":
+        text = cause("no checker watched this training", "neither `assay train` nor experiment(live=True)")
+        if watched:
+            text = cause(
+                "the checker did not watch to the end", "it was killed; `--attach` takes a run up again"
+            )
         lack = Lack.MISSING if policy.require_watched else None
-        yield Item("alerts", text if lack else f"note: {text}", lack, ALERTS)
+        yield Item("alerts", text if lack else f"note: {text}", lack, EVENTS)
         return
     other = sum(a.state != "resolved" for a in experiment.alerts)
-    yield Item(
-        "alerts", f"no open critical alert; {len(experiment.alerts)} in all, {other} open", where=ALERTS
-    )
+    text = f"watched to the end, no open critical alert; {len(experiment.alerts)} in all, {other} open"
+    yield Item("alerts", text, where=ALERTS)

@@ -76,7 +76,7 @@ def _boosting(facts: Mapping[str, Any], t: Thresholds) -> Finding | None:
     worse = sign * (curve[-1] - best)
     if rounds < t.boosting_rounds or worse <= t.boosting_rise * max(abs(best), 1e-12):
         return None
-    text = f"the held-out metric got worse for {rounds} rounds: best {best:.4g} at round {best_at + 1}, now {curve[-1]:.4g}"
+    text = f"the held-out metric got worse for {rounds} rounds: best {best:.4g} at round {best_at + 1}"
     return Finding(27, rounds, best, "rounds since the best", t.boosting_rounds, text, key="boosting")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from assay.live import names
 from assay.live.classes import Severity
@@ -19,7 +20,7 @@ def sweeping(w: Window, t: Thresholds) -> bool:
     rates = w.signal("lr").tail(t.sweep_rows + 1)
     if len(rates) <= t.sweep_rows or min(rates) <= 0:
         return False
-    steps = [math.log(b / a) for a, b in zip(rates, rates[1:], strict=False)]
+    steps = [math.log(b / a) for a, b in pairwise(rates)]
     middle = median(steps)
     return middle > 0.005 and all(abs(s - middle) <= 0.05 * middle for s in steps)
 
@@ -180,7 +181,7 @@ def vanishing_gradient(w: Window, t: Thresholds) -> Judged:
         a < t.vanishing_first and a < t.vanishing_ratio * b for a, b in zip(firsts, lasts, strict=False)
     )
     if held and w.init is not None:
-        held = median(w.loss.tail(10)) > w.init - t.vanishing_loss_drop * abs(w.init)
+        held = median(w.loss.tail(5)) > w.init - t.vanishing_loss_drop * abs(w.init)
     if not held:
         return CLEAR
     ratio = firsts[-1] / max(lasts[-1], TINY)
@@ -311,7 +312,11 @@ def plateau(w: Window, t: Thresholds, good_start: bool = False) -> Judged:
     """Class 10: nothing was learned in the time in which a run should have learned something."""
     if not w.loss.fresh(w.row) or w.init is None or w.best.last is None or w.resumed or good_start:
         return None
-    if w.row < t.plateau_rows or (w.progress is not None and w.progress < t.plateau_plan_frac) or sweeping(w, t):
+    if (
+        w.row < t.plateau_rows
+        or (w.progress is not None and w.progress < t.plateau_plan_frac)
+        or sweeping(w, t)
+    ):
         return None
     level = w.level() or 0.0
     reference = w.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from assay.live import names
 from assay.live.classes import Severity
@@ -58,7 +59,7 @@ def overfit(w: Window, t: Thresholds) -> Judged:
         or _data_changed(w, series, t)
     ):
         return None
-    text = f"{name} is {values[-1]:.4g}, its best was {best:.4g} at step {series[best_at][0].step}; training goes on falling"
+    text = f"{name} is {values[-1]:.4g}, its best {best:.4g} at step {series[best_at][0].step}; training falls on"
     rule = f"worse than its best by {t.overfit_rise:.0%} in {t.overfit_evaluations} evaluations"
     return Finding(11, values[-1], best, rule, limit, text)
 
@@ -91,7 +92,7 @@ def _training_jumped(w: Window, since: Evaluation, t: Thresholds) -> bool:
 def _training_dropped(w: Window, since: Evaluation, t: Thresholds) -> bool:
     """Whether the training loss fell at once after the best evaluation, unlike before; or its batches changed."""
     means = [(e.row, e.mean) for e in w.evaluations if e.mean is not None and e.mean > 0]
-    falls = [(row, a / b) for (_, a), (row, b) in zip(means, means[1:], strict=False) if a is not None and b]
+    falls = [(row, a / b) for (_, a), (row, b) in pairwise(means) if a is not None and b]
     after = [f for row, f in falls if row > since.row][:2]
     before = [f for row, f in falls if row <= since.row][-4:]
     if after and before and max(after) > t.regression_drop * max(1.0, median(before)):
@@ -249,8 +250,8 @@ def first_too_good(w: Window, t: Thresholds) -> Judged:
     """Class 16: nearly perfect at the first evaluation although the training loss has hardly fallen."""
     if w.evaluations_count != 1 or w.init is None or w.smooth.last is None or w.resumed:
         return None
-    if w.smooth.last < 0.5 * w.init:
-        return None
+    if w.smooth.last < 0.5 * w.init or (w.chance is not None and w.init < t.plateau_good_start * w.chance):
+        return None  # a fine-tuned model may well be nearly perfect from the start
     for name in _of_validation(w):
         value = w.evaluations[-1].metrics[name]
         if names.in_unit_range(name) and t.leak_first <= value <= 1.0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from assay.live.classes import Severity
@@ -156,7 +157,7 @@ def memory_leak(w: Window, t: Thresholds, limit: float | None, watched: Track | 
     highs = _maxima(samples, size, t.memory_windows)
     if len(highs) < t.memory_windows:
         return None
-    rising = sum(b > a for a, b in zip(highs, highs[1:], strict=False))
+    rising = sum(b > a for a, b in pairwise(highs))
     grown = highs[-1] - highs[0]
     if rising < t.memory_rising or grown < t.memory_growth_bytes:
         return CLEAR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from assay.core.experiment_state import count_of, text_of
 from assay.readers.training.lines import parse_object, read_bytes, regular
 
 MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
 FOLDER = "checkpoints"
 POINTERS = ("last", "best")
 POINTER_LIMIT_BYTES = 4096
@@ -27,16 +28,23 @@ class _File(NamedTuple):
 
 
 def checked(
-    folder: Path, records: Sequence[CheckpointRecord], *, digests: bool
+    folder: Path, records: Sequence[CheckpointRecord], rotated: Collection[str] = (), *, digests: bool
 ) -> tuple[CheckpointRecord, ...]:
     """The records with what lies on disk now.
 
     Args:
         folder: of the experiment.
         records: what was committed.
+        rotated: names of those that the record says were rotated away.
         digests: hash every file that a manifest names, instead of comparing sizes alone.
     """
-    return tuple(r.model_copy(update=_look(folder, r, digests=digests)) for r in records)
+    found = (r.model_copy(update=_look(folder, r, digests=digests)) for r in records)
+    return tuple(
+        r.model_copy(update={"on_disk": "rotated", "detail": "newer ones took its place"})
+        if r.on_disk == "missing" and r.name in rotated
+        else r
+        for r in found
+    )
 
 
 def pointers(folder: Path) -> dict[str, str]:
@@ -81,12 +89,26 @@ def _differences(place: Path, record: CheckpointRecord, *, digests: bool) -> Ite
         return
     if record.manifest_digest and hashlib.sha256(data).hexdigest() != record.manifest_digest:
         yield f"{MANIFEST} is not the one that was committed"
+    yield from _seal(place, data)
     document = parse_object(data)
     files = list(_files(document)) if document is not None else []
     if not files:
         yield f"{MANIFEST} names no file"
     for file in files:
         yield from _file(place, file, digests=digests)
+
+
+def _seal(place: Path, manifest: bytes) -> Iterator[str]:
+    """The line beside the manifest that `sha256sum -c` checks; it tells without the record."""
+    try:
+        seal = read_bytes(place / SEAL)
+    except UnreadableInput as error:
+        yield f"{SEAL}: {error.what}"
+        return
+    if seal is None:
+        yield f"{SEAL} is missing"
+    elif seal.split()[:1] != [hashlib.sha256(manifest).hexdigest().encode()]:
+        yield f"{MANIFEST} is not what {SEAL} says"
 
 
 def _file(place: Path, file: _File, *, digests: bool) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from assay.core.experiment import ExperimentEvent, Problem
-from assay.core.experiment_state import EVENTS_FILE, count_of
+from assay.core.experiment_state import EVENTS_FILE, count_of, hex_of
 from assay.readers.training.lines import Line, parse_object, plain_object, read_lines
 
 SCHEMA = "experiment-event/1"
@@ -26,6 +28,8 @@ class EventLog(NamedTuple):
     """Line number of a half-written last line; 0 if there is none."""
     head: str
     problems: tuple[Problem, ...]
+    heads: Mapping[int, str] = MappingProxyType({})
+    """Sequence number → SHA-256 of that event's line."""
 
 
 def read_events(path: Path) -> EventLog:
@@ -50,6 +54,7 @@ class _Chain:
         self.open: list[int] = []
         """Bad lines that no later line has vouched for."""
         self.torn = 0
+        self.heads: dict[int, str] = {}
 
     def add(self, line: Line) -> None:
         record = None if line.too_long else parse_object(line.data)
@@ -60,6 +65,8 @@ class _Chain:
         else:
             self._follow(record, event)
         self.previous = hashlib.sha256(line.data).hexdigest()
+        if event is not None:
+            self.heads[event.seq] = self.previous
 
     def _follow(self, record: dict[str, Any], event: ExperimentEvent) -> None:
         if record.get("previous") != self.previous:
@@ -75,8 +82,18 @@ class _Chain:
             for number in self.open:
                 self._note(number, "no event; a later line chains over it", grave=False)
             self.open.clear()
+        if event.event == "judged":
+            self._judged(event)
         self.seq = event.seq
         self.events.append(event)
+
+    def _judged(self, event: ExperimentEvent) -> None:
+        """A verdict names the last line that it rests on: that line must still be there."""
+        head = hex_of(event.fields.get("events_head"))
+        if head and head not in self.heads.values():
+            self._break(
+                event.line, "rests on a line that is not there: the record before it was changed or cut"
+            )
 
     def _break(self, line: int, text: str) -> None:
         self.intact = False
@@ -90,7 +107,9 @@ class _Chain:
         for number in self.open:
             if number != self.torn:
                 self._break(number, "no event")
-        return EventLog(tuple(self.events), self.intact, self.torn, self.previous, tuple(self.problems))
+        return EventLog(
+            tuple(self.events), self.intact, self.torn, self.previous, tuple(self.problems), self.heads
+        )
 
 
 def _event(record: dict[str, Any], line: int) -> ExperimentEvent | None:

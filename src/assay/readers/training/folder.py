@@ -10,14 +10,15 @@ from typing import Any
 from assay.core.canon import PREFIX
 from assay.core.errors import UnreadableInput
 from assay.core.evidence import Artifact
-from assay.core.experiment import LIVE, Alert, Experiment, Problem
-from assay.core.experiment_state import EVENTS_FILE, Fold, fold, text_of
+from assay.core.experiment import LIVE, Experiment, Problem
+from assay.core.experiment_state import EVENTS_FILE, Fold, count_of, fold, hex_of, text_of
 from assay.core.vocabulary import Provenance
-from assay.readers.training import markdown
 from assay.readers.training.alerts import ALERTS_FILE, read_alerts
 from assay.readers.training.checkpoints import checked, pointers
 from assay.readers.training.event_log import EventLog, read_events
-from assay.readers.training.lines import read_bytes, regular
+from assay.readers.training.lines import parse_object, read_bytes, regular
+from assay.readers.training.markdown import parse_config, parse_hypothesis, parse_next, parse_result
+from assay.readers.training.markdown import text as read_text
 from assay.readers.training.outside import Machine
 from assay.readers.training.rows import METRICS_FILE, summarize
 from assay.readers.training.status import STATUS_FILE, parse_status
@@ -53,7 +54,7 @@ def read_experiment(folder: Path, *, digests: bool = False, machine: Machine | N
     Raises:
         UnreadableInput: if it is no folder of an experiment, or the operating system refuses.
     """
-    reading = _Reading(folder, machine)
+    reading = _Reading(folder, machine, whole=True)
     reading.read_rest(digests=digests)
     return reading.evidence()
 
@@ -64,11 +65,15 @@ def is_experiment(folder: Path) -> bool:
 
 
 class _Reading:
-    def __init__(self, folder: Path, machine: Machine | None, *, texts: bool = True) -> None:
+    def __init__(
+        self, folder: Path, machine: Machine | None, *, texts: bool = True, whole: bool = False
+    ) -> None:
         if not folder.is_dir():
             raise UnreadableInput("no such folder", where=str(folder), next="`assay experiment list`")
         self.folder = folder
         self.problems: list[Problem] = []
+        # Before the events: what a snapshot saw is then in them, also while somebody writes.
+        self.snapshot = self._bytes(STATUS_FILE) if whole else None
         self.log: EventLog = read_events(folder / EVENTS_FILE)
         self.problems += self.log.problems
         state: Fold = fold(self.log.events)
@@ -94,14 +99,14 @@ class _Reading:
     def _texts(self) -> None:
         hypothesis, result = self._bytes(HYPOTHESIS_FILE), self._bytes(RESULT_FILE)
         if hypothesis is not None:
-            self.fields["hypothesis"] = markdown.parse_hypothesis(hypothesis)
+            self.fields["hypothesis"] = parse_hypothesis(hypothesis)
         if result is not None:
-            self.fields["result"] = markdown.parse_result(result)
+            self.fields["result"] = parse_result(result)
             for text in self.fields["result"].problems:
                 self._problem(RESULT_FILE, text)
         diagnosis, ideas = self._bytes(DIAGNOSIS_FILE), self._bytes(NEXT_FILE)
-        self.fields["diagnosis"] = text_of(markdown.text(diagnosis)) if diagnosis is not None else ""
-        self.fields["next_ideas"] = markdown.parse_next(ideas) if ideas is not None else ()
+        self.fields["diagnosis"] = text_of(read_text(diagnosis)) if diagnosis is not None else ""
+        self.fields["next_ideas"] = parse_next(ideas) if ideas is not None else ()
 
     def read_rest(self, *, digests: bool) -> None:
         """Rows, alerts, snapshot, configuration and checkpoint files."""
@@ -118,36 +123,61 @@ class _Reading:
         self.fields |= {
             "rows": rows,
             "alerts": alerts,
-            "checkpoints": checked(self.folder, list(self.state.checkpoints.values()), digests=digests),
-            "facts": self._facts(alerts),
+            "checkpoints": checked(
+                self.folder, list(self.state.checkpoints.values()), self._rotated(), digests=digests
+            ),
+            "facts": self._facts(),
         }
         if digests:
             self.fields["artifacts"] = tuple(
                 _artifact(self.folder / name) for name in RECORD if regular(self.folder / name)
             )
 
-    def _facts(self, alerts: tuple[Alert, ...]) -> Mapping[str, Any]:
-        return {
-            "pointers": pointers(self.folder),
-            "watched": bool(alerts) or regular(self.folder / ALERTS_FILE),
-        }
+    def _rotated(self) -> frozenset[str]:
+        """Checkpoints that the tracker said it takes away, after they were committed."""
+        commits = {r.name: r.committed_seq for r in self.state.checkpoints.values()}
+        said = (e for e in self.log.events if e.event == "checkpoint_rotated")
+        named = ((text_of(e.fields.get("name")), e.seq) for e in said)
+        return frozenset(name for name, seq in named if seq > commits.get(name, seq))
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"pointers": pointers(self.folder), "watched": self._watched()}
+
+    def _watched(self) -> str:
+        """How far a checker looked at the newest attempt: `to the end`, `began`, or not at all."""
+        newest = max(self.state.attempts, default=None)
+        said = [
+            e.fields.get("state") for e in self.log.events if e.event == "watched" and e.attempt == newest
+        ]
+        return "" if not said else "to the end" if said[-1] == "ended" else "began"
 
     def _config(self) -> None:
         data = self._bytes(CONFIG_FILE)
         if data is None:
             return
-        config, wrong = markdown.parse_config(data)
+        config, wrong = parse_config(data)
         if wrong:
             self._problem(CONFIG_FILE, wrong, grave=False)
         self.fields |= {"config": config, "config_digest": hashlib.sha256(data).hexdigest()}
 
     def _status(self) -> None:
-        data = self._bytes(STATUS_FILE)
+        data = self.snapshot
         if data is None:
             return
         self.fields["status"] = parse_status(data)
+        self._require_seen(data)
         if self.fields["status"] is None:
             self._problem(STATUS_FILE, "no JSON object with is_training")
+
+    def _require_seen(self, snapshot: bytes) -> None:
+        """The snapshot names the newest event that its writer appended: it must still be there."""
+        line = parse_object(snapshot) or {}
+        seq, head = count_of(line.get("events_seq")), hex_of(line.get("events_head"))
+        if seq is None or not head or self.log.heads.get(seq) == head:
+            return
+        what = "was changed" if seq in self.log.heads else "is gone"
+        self._problem(EVENTS_FILE, f"event {seq}, which {STATUS_FILE} saw, {what}", line=seq)
+        self.fields["chain_intact"] = False
 
     def evidence(self) -> Experiment:
         """All of it as one noun."""

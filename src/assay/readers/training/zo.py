@@ -24,7 +24,6 @@ from assay.core.experiment import (
 )
 from assay.core.experiment_state import count_of, measurements, text_of
 from assay.core.vocabulary import Provenance
-from assay.readers.training import markdown
 from assay.readers.training.folder import (
     CONFIG_FILE,
     DIAGNOSIS_FILE,
@@ -33,6 +32,8 @@ from assay.readers.training.folder import (
     RESULT_FILE,
 )
 from assay.readers.training.lines import clean, plain_object, read_bytes, regular
+from assay.readers.training.markdown import parse_config, parse_hypothesis, parse_next, parse_result
+from assay.readers.training.markdown import text as read_text
 from assay.readers.training.rows import METRICS_FILE, iter_rows, summarize
 from assay.readers.training.status import STATUS_FILE, parse_status
 
@@ -125,7 +126,7 @@ class _Old:
         if status is not None and self.status is None:
             self._problem(STATUS_FILE, "no JSON object with is_training")
         result = self._bytes(RESULT_FILE)
-        self.result = markdown.parse_result(result) if result is not None else None
+        self.result = parse_result(result) if result is not None else None
         for text in self.result.problems if self.result is not None else ():
             self._problem(RESULT_FILE, text)
 
@@ -135,7 +136,7 @@ class _Old:
         given = self.entry.get("next_ideas")
         listed = tuple(text_of(i) for i in given) if isinstance(given, list) else ()
         attempts, checkpoints, ended = self._history() if rows else ((), (), False)
-        parsed = markdown.parse_config(config)[0] if config is not None else {}
+        parsed = parse_config(config)[0] if config is not None else {}
         name = text_of(self.entry.get("id")) or self.folder.name
         known: dict[str, Any] = {
             "config": parsed,
@@ -162,15 +163,15 @@ class _Old:
             hypothesis=self._hypothesis(hypothesis),
             result=self.result,
             recorded_result=self._recorded(),
-            diagnosis=text_of(markdown.text(diagnosis)) if diagnosis is not None else "",
-            next_ideas=(markdown.parse_next(ideas) if ideas is not None else ()) or listed,
+            diagnosis=text_of(read_text(diagnosis)) if diagnosis is not None else "",
+            next_ideas=(parse_next(ideas) if ideas is not None else ()) or listed,
             problems=tuple(self.problems),
             **known,
         )
 
     def _hypothesis(self, data: bytes | None) -> Hypothesis | None:
         if data is not None:
-            return markdown.parse_hypothesis(data)
+            return parse_hypothesis(data)
         claim = text_of(self.entry.get("hypothesis"))
         rationale = text_of(self.entry.get("rationale"))
         return Hypothesis(digest="", text=claim, rationale=rationale) if claim else None

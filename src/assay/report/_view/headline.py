@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from assay.core.decision import fold_study
 from assay.core.events import EventType
@@ -97,6 +99,11 @@ def _text(cast: Cast, kept: list[Subject], chosen: Subject | None, mark: Mark, d
     if kept and chosen is not None:
         if cast.target(chosen):
             return f"{chosen.name} is {done}"
+        if advance := _advance(cast):
+            held = advance.get("word") == "ADVANCE"
+            return (
+                f"{chosen.name} may advance" if held else f"{chosen.name} is the best, and a person is needed"
+            )
         if len(kept) > 1:
             return f"{len(kept)} of {plural(len(cast.subjects), 'candidate')} may be {done}"
         return f"{chosen.name} may be {done}"
@@ -104,6 +111,12 @@ def _text(cast: Cast, kept: list[Subject], chosen: Subject | None, mark: Mark, d
         judged = len([s for s in cast.subjects if s.decision])
         return f"Nothing is decided yet: {plural(judged, 'candidate') if judged else 'no candidate'} judged so far"
     return _NOTHING.get(mark.word.replace(" ", "_"), "The study ended").format(done=done)
+
+
+def _advance(cast: Cast) -> Mapping[str, Any]:
+    """Whether the best candidate may advance, where the study asks that at its end."""
+    found = (cast.history.closed or {}).get("advance")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _lead(chosen: Subject | None, *, named: bool) -> str:
@@ -120,6 +133,10 @@ def _notes(cast: Cast, done: str) -> list[str]:
     notes = [f"It lies in {t}." if alone else f"{name} lies in {t}." for name, t in targets]
     if history.closed:
         notes.append(f"The study ended: {one_line(history.closed.get('why', '')).rstrip('.')}.")
+    if advance := _advance(cast):
+        notes.append(
+            f"{one_line(advance.get('word', ''))}: {one_line(advance.get('reason', '')).rstrip('.')}."
+        )
     if history.applied and not any(token.get("changes") for token in history.applied.values()):
         notes.append("Nothing was changed: the spec says `apply: none`.")
     notes += [f"{t}: its application was begun and not finished." for t in history.apply_pending]
@@ -134,6 +151,8 @@ def _command(cast: Cast, kept: list[Subject], chosen: Subject | None) -> tuple[s
     study = history.study.id
     if not history.closed or history.apply_pending:
         return f"assay resume {study}", "goes on where the ledger stops"
+    if _advance(cast).get("word", "ADVANCE") != "ADVANCE" and chosen:
+        return f"assay show {chosen.trial.id}", "lists every reason on the terminal"
     waiting = [s for s in kept if s.trial.id not in history.applied]
     if waiting and not history.applied:
         return f"assay apply {waiting[-1].trial.id}", "shows what would change"

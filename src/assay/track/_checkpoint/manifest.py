@@ -74,7 +74,7 @@ class Manifest:
     """Where the function is that replays steps from this checkpoint."""
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Size of all files but the manifest."""
         return sum(entry.bytes for entry in self.files)
 

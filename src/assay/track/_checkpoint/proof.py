@@ -14,9 +14,8 @@ from typing import Any
 
 from assay.track._checkpoint.arrays import loaded
 from assay.track._checkpoint.restored import ANSWER
+from assay.track.sidecar import environment
 
-HOUSE = Path(__file__).resolve().parents[3]
-"""The folder that holds the package, for an interpreter that was started elsewhere."""
 _TAIL_BYTES = 65536
 
 
@@ -71,7 +70,7 @@ class Restore:
             stdin=subprocess.PIPE,
             stdout=self._out,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=environment(),
             start_new_session=True,
         )
         assert self._process.stdin is not None
@@ -111,10 +110,3 @@ class Restore:
                 return Answer(value["ok"], str(value["detail"]), int(value.get("replayed", 0)))
         tail = " ".join(text.split())[-300:]
         return Answer(None, f"the restore ended with {self._process.returncode} and no answer: {tail}")
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what would make the child join the experiment."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSAY_")}
-    path = os.pathsep.join([str(HOUSE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**kept, "ASSAY_TRACK": "off", "PYTHONPATH": path}

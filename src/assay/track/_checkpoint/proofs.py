@@ -16,6 +16,7 @@ class _Trial:
     """A checkpoint that waits for its restore."""
 
     name: str
+    step: int
     wanted: int
     losses: list[tuple[float, ...]] = field(default_factory=list)
     committed: bool = False
@@ -45,6 +46,7 @@ class Proofs:
         self._lock = threading.RLock()
         self._waiting: list[_Trial] = []
         self._working: Restore | None = None
+        self._by_hand = False
 
     @property
     def names(self) -> frozenset[str]:
@@ -53,18 +55,24 @@ class Proofs:
             working = {self._working.name} if self._working is not None else set()
             return frozenset({trial.name for trial in self._waiting} | working)
 
-    def add(self, name: str, *, last: bool, instead_of: str | None = None) -> None:
+    @property
+    def waits(self) -> bool:
+        """Whether losses are wanted."""
+        return self._replay is not None and any(len(t.losses) < t.wanted for t in self._waiting)
+
+    def add(self, name: str, step: int, *, last: bool, instead_of: str | None = None) -> None:
         """Queue one, before it is committed: the losses of the next steps are its.
 
         Args:
             name: of the checkpoint.
+            step: steps done in it.
             last: whether no step follows.
             instead_of: one that is not worth a restore any more.
         """
         with self._lock:
             self._waiting = [trial for trial in self._waiting if trial.name != instead_of]
             wanted = self._policy.replay_steps if self._replay is not None and not last else 0
-            self._waiting.append(_Trial(name, wanted))
+            self._waiting.append(_Trial(name, step, wanted))
 
     def drop(self, name: str) -> None:
         """Take one out: its save failed."""
@@ -78,13 +86,32 @@ class Proofs:
                 trial.committed = trial.committed or trial.name == name
 
     def observe(self, losses: tuple[float, ...]) -> None:
-        """The losses of a step of the live run."""
+        """The losses of a step of the live run, as the script tells them."""
+        if not self._by_hand:
+            self._by_hand = True
+            with self._lock:
+                for trial in self._waiting:
+                    trial.losses.clear()  # a log of this step came first, with one loss where there may be more
         if not self._waiting:
             return
         with self._lock:
             for trial in self._waiting:
                 if len(trial.losses) < trial.wanted:
                     trial.losses.append(losses)
+        self.reap()
+
+    def logged(self, step: int, loss: float) -> None:
+        """The loss of a step as it was logged; a script that logs not every step is compared as far as it did."""
+        if self._by_hand:
+            return
+        with self._lock:
+            for trial in self._waiting:
+                if len(trial.losses) >= trial.wanted:
+                    continue
+                if step == trial.step + 1 + len(trial.losses):
+                    trial.losses.append((loss,))
+                else:
+                    trial.wanted = len(trial.losses)
         self.reap()
 
     def finish(self) -> None:

@@ -24,9 +24,10 @@ from typing import Any
 
 from assay.track._checkpoint.blobs import SUFFIX, write_blobs
 from assay.track._checkpoint.errors import CheckpointDamaged, CheckpointError
+from assay.track._checkpoint.finite import not_finite
 from assay.track._checkpoint.manifest import STATE, Manifest
 from assay.track._checkpoint.reading import read_checkpoint
-from assay.track._checkpoint.tree import encode
+from assay.track._checkpoint.tree import Encoded, encode
 
 ANSWER = "assay-restore: "
 REPLAY_NAME = "__assay_replay__"
@@ -44,9 +45,8 @@ class _Hasher:
         return memoryview(data).nbytes
 
 
-def differences(manifest: Manifest, state: Mapping[str, Any]) -> tuple[str, ...]:
+def differences(manifest: Manifest, encoded: Encoded) -> tuple[str, ...]:
     """Files that a state that was read would not be written as again; empty if it is equal to the last bit."""
-    encoded = encode(state, copy=False)
     found = {STATE: hashlib.sha256(encoded.text()).hexdigest()}
     for part, blobs in encoded.blobs.items():
         hasher = _Hasher()
@@ -121,9 +121,12 @@ def restore(job: Mapping[str, Any]) -> dict[str, Any]:
         manifest, state = read_checkpoint(Path(job["folder"]))
     except CheckpointDamaged as error:
         return {"ok": False, "detail": error.what}
-    odd = differences(manifest, state)
+    encoded = encode(state, copy=False)
+    odd = differences(manifest, encoded)
     if odd:
         return {"ok": False, "detail": f"the restored state differs in {', '.join(odd)}"}
+    if wrong := not_finite(encoded):
+        return {"ok": False, "detail": wrong}
     expected = [[float.fromhex(text) for text in row] for row in job.get("expected", [])]
     if not job.get("replay") or not expected:
         return {"ok": True, "detail": "state equal", "replayed": 0}

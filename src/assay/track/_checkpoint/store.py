@@ -16,7 +16,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class Stored:
     verified_at: str | None = None
     failed: str = ""
     """Why a verification failed; empty if none did."""
+    odd: bool = False
+    """Every byte holds and the weights are not finite."""
     pinned: bool = False
 
     @property
@@ -104,6 +106,7 @@ class Folder:
         good, bad = self.mark(name, "verified"), self.mark(name, "failed")
         fits = good is not None and good.get("manifest_digest") == digest
         level = good.get("level") if good is not None and fits else None
+        failed = bad if bad and bad.get("manifest_digest") == digest else {}
         return Stored(
             name,
             folder,
@@ -111,7 +114,8 @@ class Folder:
             problem,
             verified=level if level in {"digest", "restore"} else None,
             verified_at=str(good.get("time")) if good is not None and fits else None,
-            failed=str(bad.get("detail", "failed")) if bad and bad.get("manifest_digest") == digest else "",
+            failed=str(failed.get("detail", "failed")) if failed else "",
+            odd=failed.get("level") == "finite",
             pinned=self.mark(name, "pinned") is not None,
         )
 
@@ -275,24 +279,32 @@ class Folder:
         return tuple(sorted(removed))
 
     def rotate(
-        self, experiment: str, attempt: int, keep: int, busy: frozenset[str] = frozenset()
+        self,
+        experiment: str,
+        attempt: int,
+        keep: int,
+        busy: frozenset[str] = frozenset(),
+        tell: Callable[[str], object] = lambda _: None,
     ) -> tuple[str, ...]:
-        """Delete old checkpoints of this experiment; returns their names.
+        """Delete old checkpoints of this experiment; returns their names. `tell` hears each name before it goes.
 
         Never: best, last, the one to resume from, the newest verified, pinned ones, the newest `keep`, `busy` ones,
-        unreadable ones, those of another experiment, or one without which fewer than two verified ones are left.
+        unreadable ones, the newest whose weights are not finite (somebody wants to look at it), those of another
+        experiment, or one without which fewer than two verified ones are left.
         Old is what was saved earlier, not what has a lower step: a later attempt may have started from an earlier one.
         """
         everything = [item for item in self.all() if item.manifest and item.manifest.experiment == experiment]
         sound = [item.name for item in everything if item.sound]
         usable = [item for item in everything if not item.failed]
         safe = {item.name for item in usable[-max(1, keep) :]} | set(sound[-2:]) | busy
+        safe |= {item.name for item in [i for i in everything if i.odd][-1:]}
         safe |= {name for pointer in POINTERS if (name := self.pointed(pointer))}
         if len(sound) < 2:
             return ()
         removed = []
         for item in everything:
             if item.name not in safe and not item.pinned:
+                tell(item.name)
                 self.remove(item.name, attempt)
                 removed.append(item.name)
         return tuple(removed)

@@ -224,7 +224,7 @@ def decode(tree: Any, blob: Callable[[dict[str, Any]], Any], folder: Path) -> An
     """
     try:
         return _decode(tree, blob, folder)
-    except (KeyError, TypeError, ValueError, RecursionError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, IndexError, RuntimeError) as error:
         raise CheckpointDamaged(f"the state does not read: {type(error).__name__}: {error}") from error
 
 
@@ -240,16 +240,14 @@ def _decode(tree: Any, blob: Callable[[dict[str, Any]], Any], folder: Path) -> A
         return blob(tree)
     if kind in {"dict", "ordered", "counter"}:
         pairs = [(_decode(key, blob, folder), _decode(item, blob, folder)) for key, item in tree["items"]]
-        return {"dict": dict, "ordered": collections.OrderedDict, "counter": _counter}[kind](pairs)
+        if kind == "counter":
+            return collections.Counter(dict(pairs))
+        return collections.OrderedDict(pairs) if kind == "ordered" else dict(pairs)
     if kind in {"tuple", "set", "frozenset", "size", "complex", "deque"}:
         return _container(kind, [_decode(item, blob, folder) for item in tree["items"]], tree)
     if kind == "file":
         return Attachment(folder / str(tree["name"]), str(tree["note"]))
     return _scalar(kind, tree)
-
-
-def _counter(pairs: list[tuple[Any, Any]]) -> collections.Counter[Any]:
-    return collections.Counter(dict(pairs))
 
 
 def _container(kind: str, items: list[Any], tree: dict[str, Any]) -> Any:
@@ -273,7 +271,7 @@ def _scalar(kind: Any, tree: dict[str, Any]) -> Any:
     if kind == "torch.dtype":
         return arrays.torch_dtype({"dtype": tree["value"]})
     if kind == "torch.device":
-        return importlib.import_module("torch").device(tree["value"])
+        return importlib.import_module("torch").device(str(tree["value"]))
     raise CheckpointDamaged(f"an unknown kind of value: {kind!r}")
 
 

@@ -283,7 +283,7 @@ class AssayLogger(Logger):
     def experiment(self) -> Run | None:
         """The run, for direct use; None on other ranks."""
         with contextlib.suppress(Exception):  # a property that the trainer reads; without a run it says None
-            if rank_zero_only.rank == 0:
+            if getattr(rank_zero_only, "rank", 0) == 0:
                 self._host.open()
         return self._host.run
 

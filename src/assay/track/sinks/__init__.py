@@ -84,20 +84,24 @@ def open_sink(kind: str, origin: Origin, **options: Any) -> Mirror:
     return mirror
 
 
-def attach(run: Any, kinds: Iterable[str]) -> list[str]:
+def attach(run: Any, sinks: Iterable[str | Mirror] | Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Mirror a run from now on; what cannot be opened is told and left out, for a mirror must not stop a training.
 
     Args:
         run: an open `assay.track.Run`; one that is disabled is left alone.
-        kinds: of `KINDS`.
+        sinks: of `KINDS`, or mirrors of your own; or kind → options.
 
     Returns:
         A sentence for each mirror that could not be opened.
     """
     problems = []
-    for kind in kinds if not run.disabled else ():
+    options = sinks if isinstance(sinks, Mapping) else {}
+    for kind in sinks if not run.disabled else ():
         try:
-            run.add_sink(open_sink(kind, Origin.of(run)))
+            opened = (
+                open_sink(kind, Origin.of(run), **options.get(kind, {})) if isinstance(kind, str) else kind
+            )
+            run.add_sink(opened)
         except Exception as error:  # noqa: BLE001 - a foreign library may raise anything while it starts
             problems.append(f"sink {kind}: {error}")
     return problems

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +146,81 @@ def test_what_breaks_the_chain_is_named_with_its_line(tmp_path: Path) -> None:
     made = sound(tmp_path)
     path = made.folder / "events.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[3] = lines[3].replace(b"0.85", b"0.86")
+    at = next(i for i, line in enumerate(lines) if b"0.85" in line)
+    lines[at] = lines[at].replace(b"0.85", b"0.86")
     path.write_bytes(b"".join(lines))
     found = read_experiment(made.folder)
     assert not found.chain_intact
-    assert any(str(p).startswith("events.jsonl:5: does not follow") for p in found.problems)
+    assert any(str(p).startswith(f"events.jsonl:{at + 2}: does not follow") for p in found.problems)
+
+
+def test_an_end_that_was_changed_or_cut_off_is_noticed(tmp_path: Path) -> None:
+    """Nothing chains over the last line: the snapshot names it, and so does a verdict that rests on it."""
+    made = sound(tmp_path)
+    path = made.folder / "events.jsonl"
+    whole = path.read_bytes()
+    made.status(events_seq=made.seq, events_head=made.previous)
+    assert read_experiment(made.folder).chain_intact
+    path.write_bytes(whole[: whole.rstrip().rindex(b"\n") + 1])
+    cut = read_experiment(made.folder)
+    assert not cut.chain_intact
+    assert f"event {made.seq}, which training_status.json saw, is gone" in str(
+        cut.problems_of("events.jsonl")[0]
+    )
+    path.write_bytes(whole.replace(b'"state": "ended"', b'"state": "begin"'))
+    changed = read_experiment(made.folder)
+    assert not changed.chain_intact
+    assert "was changed" in str(changed.problems_of("events.jsonl")[0])
+
+
+def test_a_verdict_rests_on_a_line_that_is_there(tmp_path: Path) -> None:
+    """A record that was written again from an earlier line on does not hold the head that was judged."""
+    made = sound(tmp_path)
+    made.event("judged", verdict={"status": "PASS"}, events_head=made.previous)
+    assert read_experiment(made.folder).chain_intact
+    made.event("judged", verdict={"status": "PASS"}, events_head="ab" * 32)
+    found = read_experiment(made.folder)
+    assert not found.chain_intact
+    assert "rests on a line that is not there" in str(found.problems_of("events.jsonl")[0])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "on_disk", "word"),
+    [
+        (lambda c: (c / "manifest.sha256").unlink(), "changed", "manifest.sha256 is missing"),
+        (
+            lambda c: (c / "manifest.sha256").write_text("0" * 64),
+            "changed",
+            "is not what manifest.sha256 says",
+        ),
+        (lambda c: None, "intact", ""),
+    ],
+)
+def test_the_seal_of_a_checkpoint_is_checked(
+    tmp_path: Path, spoil: Callable[[Path], object], on_disk: str, word: str
+) -> None:
+    """It tells without the record whether the manifest is the one that was written."""
+    made = sound(tmp_path)
+    spoil(made.folder / "checkpoints" / "ckpt-00000100")
+    (found,) = read_experiment(made.folder, digests=True).checkpoints
+    assert (found.on_disk, word in found.detail) == (on_disk, True)
+
+
+def test_a_checkpoint_that_rotation_took_is_not_missing(tmp_path: Path) -> None:
+    """The record says so before it goes; the same name saved again later is looked for."""
+    made = ExperimentFiles(tmp_path)
+    made.created()
+    made.started()
+    for step in (10, 20, 30):
+        made.checkpoint(step)
+    made.event("checkpoint_rotated", 1, name="ckpt-00000010")
+    for name in ("ckpt-00000010", "ckpt-00000020"):
+        shutil.rmtree(made.folder / "checkpoints" / name)
+    found = read_experiment(made.folder).checkpoints
+    assert [c.on_disk for c in found] == ["rotated", "missing", "intact"]
+    made.checkpoint(10)
+    shutil.rmtree(made.folder / "checkpoints" / "ckpt-00000010")
+    assert {c.name: c.on_disk for c in read_experiment(made.folder).checkpoints}["ckpt-00000010"] == "missing"
 
 
 def test_a_resumed_attempt_replaces_rows_from_its_first_step_on(tmp_path: Path) -> None:

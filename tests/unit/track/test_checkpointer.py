@@ -17,7 +17,9 @@ import torch
 from checkpoint_fakes import FailingDisk, MemoryRun
 
 from assay.track._checkpoint.cadence import Cadence
+from assay.track._checkpoint.finite import not_finite
 from assay.track._checkpoint.restored import replay_of, same
+from assay.track._checkpoint.tree import encode
 from assay.track.checkpoint import (
     CheckpointDamaged,
     Checkpointer,
@@ -498,3 +500,83 @@ def test_the_watchdog_saves_where_the_state_is_at_rest(tmp_path: Path) -> None:
         made._late("SIGTERM")
         assert len(made.all()) == saved, phase
         assert bool(run.kinds("note")) == (not saved)
+
+
+# --- weights that are not finite ----------------------------------------------------------------------------------------
+
+
+def test_weights_that_are_not_finite_are_kept_aside_and_never_resumed(tmp_path: Path) -> None:
+    """Neither last nor best leads to them, whatever the metric says; a resume takes the one before; they stay to be seen."""
+    run = MemoryRun()
+    made = saver(tmp_path, run, best=("loss", "min"))
+    assert made.save(STATE, step=10, metrics={"loss": 1.0}) == "ckpt-00000010"
+    bad = {**STATE, "model": {"w": torch.tensor([1.0, math.nan, 2.0])}}
+    assert made.save(bad, step=20, metrics={"loss": 0.1}, reason="stop") is None
+    assert (made.folder.pointed("last"), made.folder.pointed("best")) == ("ckpt-00000010", "ckpt-00000010")
+    item = made.folder.stored("ckpt-00000020")
+    assert (item.sound, item.odd, item.failed) == (
+        False, True, "the weights are not finite: model.w holds 1 NaN of 3 values",
+    )  # fmt: skip
+    said = run.kinds("checkpoint_failed")
+    assert [(e["name"], e["level"]) for e in said] == [("ckpt-00000020", "finite")]
+    made.join()
+    assert {e["name"] for e in run.kinds("checkpoint_verified")} == {"ckpt-00000010"}
+    again = saver(tmp_path, MemoryRun(2))
+    assert again.load() is not None
+    assert again.resumed is not None
+    assert (again.resumed.name, again.resumed.skipped[0][0]) == ("ckpt-00000010", "ckpt-00000020")
+    for step in range(30, 100, 10):
+        again.save(STATE, step=step)
+    assert (tmp_path / "checkpoints" / "ckpt-00000020").is_dir()
+
+
+def test_a_resume_looks_at_the_weights_itself(tmp_path: Path) -> None:
+    """A checkpoint without the mark (a full disk, an older version) is not gone on from either, unless it is named."""
+    made = saver(tmp_path)
+    made.save(STATE, step=10)
+    made.save({**STATE, "model": {"w": np.array([np.inf, 1.0])}}, step=20)
+    made.folder.clear_mark("ckpt-00000020", "failed")
+    made.folder.point("last", "ckpt-00000020")
+    again = saver(tmp_path, MemoryRun(2))
+    assert again.load() is not None
+    assert again.resumed is not None
+    assert again.resumed.name == "ckpt-00000010"
+    with pytest.raises(CheckpointDamaged, match="not finite"):
+        saver(tmp_path, MemoryRun(3)).load("last")
+    assert saver(tmp_path, MemoryRun(4)).load("ckpt-00000020") is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "bad"),
+    [
+        ({"model": {"mask": torch.tensor([0.0, -math.inf])}}, False),
+        ({"model": {"w": torch.tensor([1.0, -math.inf])}}, True),
+        ({"model": {"w": torch.tensor([1.0, math.inf], dtype=torch.bfloat16)}}, True),
+        ({"model": {"w": torch.tensor([1.0, math.nan]).to(torch.float8_e5m2)}}, True),
+        ({"model": {"n": torch.tensor([1, 2])}}, False),
+        ({"model": {"w": [0.5, math.nan]}}, True),
+        ({"model": {"layers": [[0.5], [math.nan]]}}, True),
+        ({"net": torch.nn.Linear(1, 1)}, False),
+        ({"optimizer": {"state": {0: {"exp_avg": torch.tensor([math.nan])}}}}, True),
+        ({"optimizer": {"state": {0: {"max": torch.tensor([math.inf])}}}}, False),
+        ({"gradients": {"w.weight": torch.tensor([math.nan])}}, False),
+        ({"history": {"weights": torch.tensor([math.nan])}}, False),
+        ({"counters": {"best_model": math.inf}}, False),
+        ({"model": {"class": "Imputer", "fitted": {"statistics_": np.array([math.nan])}}}, False),
+        ({"model": {"best": math.nan}}, False),
+    ],
+)  # fmt: skip
+def test_what_counts_as_weights(state: dict[str, Any], bad: bool) -> None:
+    """Parameters and moments do; masks, pending gradients, histories and fitted gaps do not."""
+    assert bool(not_finite(encode(state, copy=False))) is bad
+
+
+def test_what_rotation_takes_is_recorded_before_it_goes(tmp_path: Path) -> None:
+    """Each name once, so that a checkpoint that is gone without a word was taken by somebody else."""
+    run = MemoryRun()
+    made = saver(tmp_path, run, keep=2)
+    for step in range(1, 6):
+        made.save(STATE, step=step)
+    gone = [e["name"] for e in run.kinds("checkpoint_rotated")]
+    assert gone == [f"ckpt-{step:08d}" for step in (1, 2, 3)]
+    assert not any((tmp_path / "checkpoints" / name).exists() for name in gone)

@@ -1,0 +1,90 @@
+"""Which values a task's verifier expects, and whether a text gives them away."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+
+from assay.core.suite import Fixture, Task
+
+STRING_CHARS = 6
+"""A shorter expected text says nothing when it is found elsewhere."""
+NUMBER_CHARS = 4
+NGRAM_WORDS = 8
+_QUOTED = re.compile(r'"((?:[^"\\\n]|\\.){6,200})"|\'((?:[^\'\\\n]|\\.){6,200})\'')
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def expected_values(task: Task) -> frozenset[str]:
+    """Texts and numbers that the deciding files compare with, long enough to be told from chance."""
+    own = {f.path for f in task.fixtures}
+    files = [f for f in task.verifier.files if f.path not in own]
+    return frozenset(v for f in files for v in _values(f) if _telling(v))
+
+
+def given_away(values: Iterable[str], text: str) -> list[str]:
+    """Those of the values that stand in a text as a whole word."""
+    return sorted(v for v in values if v in text and re.search(rf"(?<!\w){re.escape(v)}(?!\w)", text))
+
+
+def ngrams(text: str, length: int = NGRAM_WORDS) -> frozenset[tuple[str, ...]]:
+    """All runs of that many words and signs, without those of signs alone."""
+    words = _WORD.findall(text)
+    runs = (tuple(words[i : i + length]) for i in range(len(words) - length + 1))
+    return frozenset(r for r in runs if sum(w[0].isalnum() for w in r) * 2 >= length)
+
+
+def solution_lines(task: Task, shortest: int = 12) -> frozenset[str]:
+    """Lines that only the reference has: what the agent is to find."""
+    given = {line.strip() for f in task.fixtures for line in f.text.splitlines()}
+    found = {line.strip() for f in task.reference for line in f.text.splitlines()}
+    return frozenset(line for line in found - given if len(line) >= shortest)
+
+
+def _values(file: Fixture) -> Iterator[str]:
+    if not file.path.endswith(".py"):
+        yield from (a or b for a, b in _QUOTED.findall(file.text))
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the file's own escapes; they are no business of ours
+            tree = ast.parse(file.text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            for side in (node.left, *node.comparators):
+                yield from _constants(side)
+        elif isinstance(node, ast.Call) and "assert" in _called(node).lower():
+            for argument in node.args:
+                yield from _constants(argument)
+
+
+def _constants(node: ast.expr) -> Iterator[str]:
+    """Literals, and literals in lists, tuples, sets and dicts; not the arguments of a call."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
+        if not isinstance(node.value, bool):
+            yield str(node.value)
+    elif isinstance(node, ast.List | ast.Tuple | ast.Set):
+        for item in node.elts:
+            yield from _constants(item)
+    elif isinstance(node, ast.Dict):
+        for value in node.values:
+            yield from _constants(value)
+
+
+def _called(node: ast.Call) -> str:
+    name = node.func
+    return name.attr if isinstance(name, ast.Attribute) else name.id if isinstance(name, ast.Name) else ""
+
+
+def _telling(value: str) -> bool:
+    plain = value.strip()
+    if re.fullmatch(r"[-+\d.eE]+", plain):
+        return (
+            len(plain.strip("-+").replace(".", "").strip("0")) >= NUMBER_CHARS - 1
+            and len(plain) >= NUMBER_CHARS
+        )
+    return len(plain) >= STRING_CHARS
