@@ -23,7 +23,7 @@ from assay.core.checkpoint import Checkpoint, Module, ModuleKind
 from assay.core.results import Results, Samples, SampleState, TaskResult
 from assay.core.vocabulary import Direction, Outcome, Status
 from assay.gates._compare import paired
-from assay.gates._compare.pairs import Pair, TaskPairs
+from assay.gates._compare.pairs import TaskPairs
 from assay.gates._compare.policy import ComparePolicy
 from assay.gates._compare.scales import Scale
 from assay.gates.checkpoint import CheckpointGate, CheckpointPolicy
@@ -341,10 +341,10 @@ def rule_word(suite: Suite, draw: int) -> Status:
 def gate_task(b: int, c: int, name: str) -> paired.Sides:
     """One task as the compare gate prepares it."""
     answers = [(1.0, 0.0)] * b + [(0.0, 1.0)] * c + [(1.0, 1.0)] * (PER_TASK - b - c)
-    pairs = tuple(Pair(f"{i:04}", before, after) for i, (before, after) in enumerate(answers))
-    return paired.units(
-        TaskPairs(name, Scale(0.0, 1.0, Direction.HIGHER, "declared"), pairs), ComparePolicy()
-    )
+    ids = [f"{i:04}" for i in range(len(answers))]
+    baseline, candidate = zip(*answers, strict=True)
+    scale = Scale(0.0, 1.0, Direction.HIGHER, "declared")
+    return paired.units(TaskPairs(name, scale, ids, baseline, candidate), ComparePolicy())
 
 
 def gate_verdict(tables: Sequence[tuple[int, int]]) -> Status:

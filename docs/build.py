@@ -30,6 +30,7 @@ SUPPORT = {
     ): "runs on CPU in an environment of its own; not in the test suite's environment",
     ("build", "modelopt"): "exports on CPU in an environment of its own; not in the test suite's environment",
     ("build", "gguf"): "runs here; llama architecture only",
+    ("build", "train"): "runs here; real trainings, killed and resumed",
     ("serve", "transformers"): "runs here",
     ("serve", "llama_cpp"): "runs here (xllamacpp wheel); `binary:` takes a llama-server of yours",
     (
@@ -49,7 +50,11 @@ SUPPORT = {
     ("evaluate", "lm_eval"): "runs here over HTTP",
     ("evaluate", "command"): "runs here",
     ("evaluate", "checkpoint"): "runs here; reads files only",
+    ("evaluate", "experiment"): "runs here; reads the record of a training, and runs a test evaluation",
     ("propose", "ladder"): "runs here",
+    ("propose", "patches"): "runs here",
+    ("propose", "optuna"): "runs here with Optuna 5.0",
+    ("propose", "command"): "runs here with scripts; no agent of a vendor was called",
     ("execute", "local"): "runs here (Linux; on macOS orphans are found by process group only, untested)",
     ("apply", "directory"): "runs here",
     ("apply", "none"): "runs here",
@@ -109,9 +114,13 @@ def _help(path: str, command: click.Command) -> Iterator[str]:
 
 
 def spec() -> str:
-    """All keys of a release spec, and the options of every kind."""
-    parts = ["# The release spec\n", _fields("Keys", MODELS["release"])]
-    for verb in (Verb.BUILD, Verb.SERVE, Verb.EVALUATE, Verb.APPLY):
+    """All keys of the specs, and the options of every kind."""
+    parts = [
+        "# The specs\n",
+        _fields("Keys of a release", MODELS["release"]),
+        _fields("Keys of a train study", MODELS["train"]),
+    ]
+    for verb in (Verb.BUILD, Verb.SERVE, Verb.EVALUATE, Verb.PROPOSE, Verb.APPLY):
         parts += [
             _fields(f"{verb.value}: {{kind: {kind}}}", registry.module(verb, kind).Options)
             for kind in registry.kinds(verb)

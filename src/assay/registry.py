@@ -37,6 +37,8 @@ _GATES: Mapping[str, tuple[str, str, str]] = {
     "noise": ("assay.gates.noise", "NoiseGate", "NoisePolicy"),
     "external": ("assay.gates.external", "ExternalGate", "ExternalPolicy"),
     "improvement": ("assay.gates.improvement", "ImprovementGate", "ImprovementPolicy"),
+    "reading": ("assay.gates.tuning", "ReadingGate", "TuningPolicy"),
+    "tuning": ("assay.gates.tuning", "TuningGate", "TuningPolicy"),
     "training": ("assay.gates.training", "TrainingGate", "TrainingPolicy"),
 }
 

@@ -16,10 +16,10 @@ from assay.stats import clopper_pearson_interval
 
 pytestmark = pytest.mark.slow
 
-ALPHA, MARGIN, FLIPS = 0.05, 0.1, 0.2
+ALPHA, MARGIN, FLIPS = 0.05, 0.1, 0.14
 ENDS = (40, 80, 120, 160, 200)
-BEYOND = (240, 280)
-"""Pairs after two top-ups."""
+BEYOND = (260,)
+"""Pairs after a top-up."""
 
 Truth = Mapping[str, tuple[int, float]]
 """Task → its items, and its true drop."""
@@ -71,20 +71,17 @@ class Judge:
 def words(truth: Truth, judge: Judge, ends: tuple[int, ...], draws: int) -> list[Outcome]:
     """The last word in each drawn world: at the first look that decides, or after all of them."""
     rng = np.random.default_rng(2026)
-    sizes = {name: n for name, (n, _) in truth.items()}
-    places = stops(sizes, ends)
+    places = stops({name: n for name, (n, _) in truth.items()}, ends)
+    flips = {}
+    for name, (_, drop) in truth.items():
+        batches = np.diff([0, *(upto[name] for upto in places)])
+        chances = [(FLIPS + drop) / 2, (FLIPS - drop) / 2, 1 - FLIPS]
+        flips[name] = rng.multinomial(batches, chances, size=(draws, len(places))).cumsum(axis=1).tolist()
     found = []
-    for _ in range(draws):
-        changed = {
-            name: rng.choice([1, -1, 0], n, p=[(FLIPS + d) / 2, (FLIPS - d) / 2, 1 - FLIPS])
-            for name, (n, d) in truth.items()
-        }
+    for world in range(draws):
         word = Outcome.INCONCLUSIVE
-        for upto in places:
-            seen = {name: changed[name][:k] for name, k in upto.items()}
-            counts = tuple(
-                (name, len(d), int((d == 1).sum()), int((d == -1).sum())) for name, d in seen.items()
-            )
+        for look, upto in enumerate(places):
+            counts = tuple((name, upto[name], *flips[name][world][look][:2]) for name in truth)
             if (word := judge.word(counts)) is not Outcome.INCONCLUSIVE:
                 break
         found.append(word)
@@ -94,7 +91,7 @@ def words(truth: Truth, judge: Judge, ends: tuple[int, ...], draws: int) -> list
 def within(book: Any, name: str, found: list[Outcome], word: Outcome) -> None:
     """The rate of a wrong word is not shown to be above the promise, and surely not far above."""
     hits = found.count(word)
-    book.at_most(f"{name}: {word}", hits, len(found), 1.5 * ALPHA)
+    book.at_most(f"{name}: {word}", hits, len(found), 1.25 * ALPHA)
     assert clopper_pearson_interval(hits, len(found), 0.98).lower <= ALPHA
 
 
@@ -102,11 +99,10 @@ def within(book: Any, name: str, found: list[Outcome], word: Outcome) -> None:
     ("name", "rule", "plan", "beyond"),
     [
         ("group", "group", {}, ()),
-        ("anytime", "anytime", {}, ()),
-        ("group, topped up twice", "group", {"topup_frac": 0.2}, BEYOND),
-        ("anytime, topped up twice", "anytime", {}, BEYOND),
+        ("group, topped up", "group", {"topup_frac": 0.2}, BEYOND),
+        ("anytime, topped up", "anytime", {}, BEYOND),
     ],
-    ids=["group", "anytime", "group-topped-up", "anytime-topped-up"],
+    ids=["group", "group-topped-up", "anytime-topped-up"],
 )
 def test_at_the_margin_all_looks_together_keep_the_error_rates(
     book: Any, name: str, rule: str, plan: dict[str, Any], beyond: tuple[int, ...]
@@ -114,18 +110,17 @@ def test_at_the_margin_all_looks_together_keep_the_error_rates(
     """Worse by exactly the margin: ACCEPT at any look at most 5 times in 100, and so REGRESSION."""
     ends = (*ENDS, *beyond)
     truth = {"t": (ends[-1], MARGIN)}
-    found = words(truth, Judge(truth, rule, **plan), ends, 2500)
+    found = words(truth, Judge(truth, rule, **plan), ends, 5000)
     within(book, name, found, Outcome.ACCEPT)
     within(book, name, found, Outcome.REGRESSION)
 
 
-@pytest.mark.parametrize("rule", ["group", "anytime"])
-def test_unequal_tasks_keep_the_error_rate_of_their_mean(book: Any, rule: str) -> None:
-    """Three quarters of the items in a task without loss, the rest twice the margin down: the mean is on the margin."""
-    truth = {"large": (150, 0.0), "small": (50, 2 * MARGIN)}
-    found = words(truth, Judge(truth, rule), ENDS, 300)
+def test_unequal_tasks_keep_the_error_rate_of_their_mean(book: Any) -> None:
+    """Three quarters of the items in a task that loses less: the mean over both tasks lies on the margin."""
+    truth = {"large": (150, 0.6 * MARGIN), "small": (50, 1.4 * MARGIN)}
+    found = words(truth, Judge(truth, "anytime"), ENDS, 50)
     hits = found.count(Outcome.ACCEPT)
-    book.note(f"two tasks, {rule}: ACCEPT {hits} of {len(found)}")
+    book.note(f"two tasks: ACCEPT {hits} of {len(found)}")
     assert clopper_pearson_interval(hits, len(found), 0.98).lower <= ALPHA
 
 
@@ -140,6 +135,6 @@ def test_peeking_would_break_them(book: Any) -> None:
         def word(self, counts: Counts) -> Outcome:
             return peeks[ENDS.index(counts[0][1])].word(counts)
 
-    found = words(truth, Peeking(truth, "group"), ENDS, 1500)
+    found = words(truth, Peeking(truth, "group"), ENDS, 2000)
     hits = found.count(Outcome.ACCEPT)
     book.at_least("peeking at five looks: ACCEPT", hits, len(found), 1.5 * ALPHA)

@@ -1,7 +1,4 @@
-"""One story for each row of the table of defects in the systems that `train` replaces, driven by the real commands.
-
-Rows 17 (failed experiments count) and 18 (plateau in units of noise) belong to the iteration loop, which is not here.
-"""
+"""One story for each row of the table of defects in the systems that `train` replaces, driven by the real commands."""
 
 from __future__ import annotations
 
@@ -369,6 +366,73 @@ def test_16_there_is_one_resolver(assay: Call, root: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert "logs/training" not in node.value, path
+
+
+LOOP = """\
+import json, pathlib, random, sys
+import assay
+config = json.loads(pathlib.Path(sys.argv[1]).read_text())
+with assay.experiment("loop") as run:
+    run.checkpoints(every_epochs=1, verify_every=0, best=None)
+    if config.get("crash"):
+        raise RuntimeError("out of luck")
+    error = config["level"] + random.Random(config["seed"]).gauss(0, config["noise"])
+    run.log({"loss": error})
+    run.epoch_end(0, {"mae": error})
+    run.checkpoint({"error": error}, {"mae": error}, epoch=0, reason="final")
+    run.finish({"mae": error})
+"""
+
+
+def loop_of(place: Path, patches: list[dict[str, Any]], **more: Any) -> Path:
+    """A study of that script; JSON is YAML."""
+    (place / "loop.py").write_text(LOOP, encoding="utf-8")
+    spec = {
+        "schema": "train/1",
+        "name": "loop",
+        "source": "./loop.py",
+        "train": {"kind": "train", "command": ["{python}", "{source}", "{config}"]},
+        "config": {"level": 5000.0, "noise": 50.0},
+        "metric": {"name": "mae", "direction": "min", "floor": 9000.0, "goal": 100.0},
+        "propose": {
+            "kind": "patches",
+            "patches": [{"patch": p, "hypothesis": f"idea {n} helps"} for n, p in enumerate(patches)],
+        },
+        **more,
+    }
+    path = place / "loop.yaml"
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+def test_17_failed_experiments_count(assay: Call, tmp_path: Path) -> None:
+    """A loop whose experiments crash ends after as many as its failure budget says, not after 59."""
+    crashing = [{"crash": n} for n in range(1, 6)]
+    spec = loop_of(tmp_path, crashing, seeds=1, budget={"trials": 50, "failures": 2})
+    said = assay("run", spec, "--json", "--no-report")
+    assert said.json["why"] == "the budget of 2 failed trials is used up"
+    assert [t["outcome"] for t in said.json["trials"]] == ["ACCEPT", "INFEASIBLE", "INFEASIBLE"]
+    assert said.code == 3
+
+
+@pytest.mark.slow
+def test_18_a_plateau_is_measured_in_seed_noise(assay: Call, tmp_path: Path) -> None:
+    """An error in the thousands that falls by less than its seeds differ is a plateau; a fixed epsilon never sees it."""
+    falling = [{"level": 5000.0 - 3.0 * n} for n in range(1, 6)]
+    spec = loop_of(tmp_path, falling, seeds=2, stop={"plateau_trials": 2})
+    said = assay("run", spec, "--json", "--no-report")
+    assert said.json["why"].startswith("plateau: 2 trials in a row brought no progress beyond mae = ")
+    assert len(said.json["trials"]) == 3
+    assert [t["outcome"] for t in said.json["trials"]] == [
+        "ACCEPT"
+    ] * 3  # each better, none by more than the noise
+    assert "1 SD of the seeds is" in said.json["why"]
+    # Where the seeds hardly differ the same falls are progress, and it goes on to the end of the list.
+    quiet = assay(
+        "run", spec, "--json", "--no-report", "--set", "config.noise=0.1", "--set", "budget.trials=4"
+    )
+    assert quiet.json["why"] == "the budget of 4 trials is used up"
 
 
 def test_19_every_line_is_strict_json(root: Path, tmp_path: Path) -> None:

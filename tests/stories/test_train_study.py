@@ -296,13 +296,13 @@ TWO = """propose={kind: patches, patches: [{name: worse, patch: {level: 0.4}, hy
 
 
 def test_killed_at_events_of_the_ledger(tmp_path: Path) -> None:
-    """kill -9 at every fourth event, then `resume`: the same Decisions, and no training that had ended is repeated."""
+    """kill -9 at every sixth event, then `resume`: the same Decisions, and no training that had ended is repeated."""
     sets = ("--set", "seeds=2", "--set", "config.epochs=2", "--set", TWO, "--no-report")
     project = lay_out(tmp_path / "project")
     assert project.run("run", "train.yaml", *sets).returncode == 0
     expected, end = decided(project), closed(project)
     events = len(project.events())
-    for number in range(2, events, 4):
+    for number in range(2, events, 6):
         shutil.rmtree(project.home)
         (project.folder / "trained.log").unlink(missing_ok=True)
         place = f"after event {number}"

@@ -75,6 +75,23 @@ def footer(frame: Frame, width: int) -> RenderableType:
     return Group(*parts)
 
 
+def plain_line(frame: Frame) -> str:
+    """Progress and the newest numbers as one line without colours, for a log."""
+    progress = frame.progress
+    total = f"/{progress.total}" if progress.total else ""
+    share = f" ({progress.share:.0%})" if progress.share is not None else ""
+    parts = [f"{progress.unit} {progress.done}{total}{share}"]
+    for metric in frame.metrics[:4]:
+        best = f" (best {value(metric.best)})" if metric.best is not None else ""
+        parts.append(f"{one_line(metric.name, 24)} {_current(metric)}{best}")
+    course = sparkline(frame.loss, 16)
+    if course:
+        parts.append(course)
+    if progress.eta_s is not None:
+        parts.append(f"about {duration(progress.eta_s)} to go")
+    return ", ".join(parts)
+
+
 def value(number: float | None) -> str:
     """A metric with the digits that matter."""
     if number is None:

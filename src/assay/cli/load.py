@@ -14,16 +14,18 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from assay import registry
+from assay.cli import tune_spec
 from assay.core.errors import SpecError, UnreadableInput
 from assay.core.ports import Component
 from assay.core.study import AdapterRef
 from assay.core.vocabulary import Verb
 from assay.flows.release import ReleaseSpec
 from assay.flows.train import TrainSpec
+from assay.flows.tune import TuneSpec
 from assay.gates._checkpoint.intent import resolve
 
 SIZE_LIMIT_BYTES = 4 << 20
-Spec: TypeAlias = ReleaseSpec | TrainSpec
+Spec: TypeAlias = ReleaseSpec | TrainSpec | TuneSpec
 """What a spec of any job is read as."""
 
 
@@ -271,6 +273,7 @@ JOBS: Mapping[str, Job] = MappingProxyType(
     {
         "release": Job(ReleaseSpec, _release, _release_components),
         "train": Job(TrainSpec, _train, _train_components),
+        "tune": Job(TuneSpec, tune_spec.resolved, tune_spec.components),
     }
 )
 """Every job whose spec `assay run` takes."""

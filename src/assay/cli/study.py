@@ -25,6 +25,7 @@ from assay.core.vocabulary import Outcome
 from assay.engine.study import StudyLoop
 from assay.flows import release
 from assay.flows import train as training
+from assay.flows import tune as tuning
 from assay.flows.release import ReleaseSpec, plan
 from assay.gates.compare import ComparePolicy
 from assay.ledger.home import Home, find_home
@@ -225,6 +226,8 @@ def _planned(spec: Spec, source: Artifact, name: str, known: Mapping[str, StudyH
     """The study that a spec of any job describes."""
     if isinstance(spec, ReleaseSpec):
         return plan(spec, source, name, exploratory=_contract_changed(spec, source, known))
+    if isinstance(spec, tuning.TuneSpec):
+        return tuning.plan(spec, source, name)
     return training.plan(spec, source, name)
 
 

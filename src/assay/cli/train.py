@@ -55,6 +55,14 @@ TAIL_LINES = 12
               help="Between a request to stop and SIGTERM.")  # fmt: skip
 @click.option("--kill-grace", type=click.FloatRange(0), default=10.0, show_default=True, metavar="S",
               help="Between SIGTERM and SIGKILL.")  # fmt: skip
+@click.option("--alert-webhook", metavar="URL", help="Post each alert there as JSON.")
+@click.option(
+    "--alert-command", metavar="CMD", help="Run this program with each alert as JSON on its standard input."
+)
+@click.option(
+    "--diagnose", metavar="CMD",
+    help="Ask this program for another diagnosis: evidence as JSON in, Markdown out, kept apart.",
+)  # fmt: skip
 @click.option("--no-live", is_flag=True, help="Plain lines on a terminal too.")
 @click.option("--quiet", is_flag=True, help="Do not show what the command prints; it stands in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -114,34 +122,36 @@ def _chosen(root: Path, command: tuple[str, ...], options: Mapping[str, Any]) ->
 
 
 def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *, fresh: bool) -> int:
-    from assay.live import session
+    from assay.cli.train_display import display
+    from assay.live import diagnosis, session
     from assay.live.attempt import log_path
     from assay.live.following import FollowText
     from assay.live.supervisor import Patience, Supervisor
-    from assay.live.watching import judge_of
+    from assay.live.watching import Desk
 
     log = FollowText(log_path(process.folder, process.attempt), int(process.status.get("log_offset") or 0))
-    with session.watching(process.folder), _display(options, log) as display:
-        display.say(
-            f"{process.folder.name} attempt {process.attempt}, process {process.pid}: {process.folder}"
-        )
-        judge, deliver = judge_of(process.folder, say=display.say)
-        for problem in judge.problems:
-            display.say(problem)
+    with (
+        session.watching(process.folder),
+        display(log, quiet=options["quiet"], live=not options["no_live"]) as shown,
+    ):
+        shown.say(f"{process.folder.name} attempt {process.attempt}, process {process.pid}: {process.folder}")
+        desk = Desk(process.folder, shown.say, _delivery(options))
         supervisor = Supervisor(
             process.folder,
             process.attempt,
-            judge,
-            deliver,
+            desk.judge,
+            desk.deliver,
             process,
             patience=Patience(options["stop_grace"], kill_s=options["kill_grace"]),
             limit_s=options["max_duration"],
-            say=display.say,
+            say=shown.say,
             fresh=fresh,
+            settle=desk.settle,
         )
 
         def each(watched: Supervisor) -> None:
-            display.update(watched)
+            shown.update(watched)
+            desk.remind()
             if interrupts.count > 1:
                 watched.request_stop("user", "interrupted twice")
                 watched.kill()
@@ -149,12 +159,40 @@ def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *,
                 watched.request_stop("user", f"interrupted by {interrupts.name}")
 
         fields = session.supervise(supervisor, process, each)
-        display.update(supervisor)
-    return _told(process, supervisor, fields, options, interrupted=interrupts.count > 0)
+        shown.update(supervisor)
+        for problem in desk.judge.problems:
+            shown.say(problem)
+        found = diagnosis.write(process.folder, _words(options["diagnose"], "--diagnose"))
+        desk.close()
+    return _told(process, supervisor, fields, options, found, interrupted=interrupts.count > 0)
+
+
+def _delivery(options: Mapping[str, Any]) -> Any:
+    from assay.live.alerts import Delivery
+
+    command = _words(options["alert_command"], "--alert-command")
+    return Delivery(webhook=options["alert_webhook"], command=command)
+
+
+def _words(text: str | None, where: str) -> tuple[str, ...]:
+    import shlex
+
+    from assay.core.errors import UsageError
+
+    try:
+        return tuple(shlex.split(text or ""))
+    except ValueError as error:
+        raise UsageError(f"cannot be split into words: {error}", where=where) from error
 
 
 def _told(
-    process: Any, supervisor: Any, fields: Mapping[str, Any], options: Mapping[str, Any], *, interrupted: bool
+    process: Any,
+    supervisor: Any,
+    fields: Mapping[str, Any],
+    options: Mapping[str, Any],
+    found: Any,
+    *,
+    interrupted: bool,
 ) -> int:
     from assay.live.attempt import log_path
 
@@ -175,13 +213,29 @@ def _told(
         "stopped_by": supervisor.stop.by if supervisor.stop else None,
         "stop_reason": supervisor.stop.reason if supervisor.stop else None,
         "step": story.step,
-        "metrics": {m.name: m.current for m in story.metrics()},
+        "metrics": {
+            m.name: m.current if m.current is not None else (m.current_text or None) for m in story.metrics()
+        },
         "best": {m.name: m.best for m in story.metrics() if m.best is not None},
         "checkpoints": [
-            {"name": c.name, "step": c.step, "verified": c.verified or None, "best": c.best}
+            {
+                "name": c.name,
+                "step": c.step,
+                "verified": c.verified or None,
+                "failed": c.failed or None,
+                "best": c.best,
+            }
             for c in story.checkpoints.values()
         ],
+        "diagnosis": None
+        if found is None
+        else {
+            "file": str(process.folder / "diagnosis.md"),
+            "mechanism": list(found.mechanism),
+            "next": list(found.next),
+        },
         "alerts": [a.to_json() for a in own],
+        "problems": list(story.troubles),
         "log": str(log_path(process.folder, process.attempt)),
         "verdict_exit_code": code,
     }
@@ -217,7 +271,8 @@ def _print(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         click.echo(f"  stopped by {one_line(summary['stopped_by'])}: {one_line(summary['stop_reason'])}")
     if summary["metrics"]:
         shown = (
-            f"{one_line(name, 40)} {value(now)}" + (f" (best {value(best)})" if best is not None else "")
+            f"{one_line(name, 40)} {now if isinstance(now, str) else value(now)}"
+            + (f" (best {value(best)})" if best is not None else "")
             for name, now in list(summary["metrics"].items())[:6]
             for best in [summary["best"].get(name)]
         )
@@ -227,31 +282,50 @@ def _print(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
             click.echo(f"  {alert['severity']} {alert['name']} {alert['state']}: {one_line(alert['text'])}")
             if alert["state"] == "open":
                 click.echo(f"    {one_line(alert['action'])}")
-    if summary["checkpoints"]:
-        last = summary["checkpoints"][-1]
-        word = f"verified by {last['verified']}" if last["verified"] else "not verified yet"
-        click.echo(f"  checkpoints {len(summary['checkpoints'])}, last {one_line(last['name'])} ({word})")
+    _print_checkpoints(summary["checkpoints"])
+    for text in summary["problems"]:
+        click.echo(f"  the record is not whole: {one_line(text)}")
     if fields["outcome"] in ("crashed", "killed", "lost"):
         for line in str(fields.get("log_tail", "")).splitlines()[-TAIL_LINES:]:
             click.echo(f"  | {plain(line)}")
-        click.echo(f"  next: {_remedy(summary, str(fields.get('log_tail', '')))}")
-    elif summary["step"] is None and not summary["metrics"]:
+    _print_next(summary, fields)
+
+
+def _print_checkpoints(found: Any) -> None:
+    from assay.report._view.text import one_line
+
+    good, bad = [c for c in found if not c["failed"]], [c for c in found if c["failed"]]
+    if good:
+        last = good[-1]
+        word = f"verified by {last['verified']}" if last["verified"] else "not verified yet"
+        click.echo(f"  checkpoints {len(good)}, last {one_line(last['name'])} ({word})")
+    for one in bad[-2:]:
+        click.echo(f"  checkpoint {one_line(one['name'])} is not used: {one_line(one['failed'])}")
+
+
+def _print_next(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """The diagnosis in a line or two, and the step that helps."""
+    from assay.report._view.text import one_line
+
+    name, found = summary["experiment"], summary["diagnosis"] or {}
+    if summary["step"] is None and not summary["metrics"] and fields["outcome"] == "exited":
         click.echo(
             "  it wrote no metrics: `with assay.experiment() as run:` and `run.log({...})` in the script do"
         )
-    else:
+        return
+    for line in found.get("mechanism", ())[:1]:
+        click.echo(f"  diagnosis: {one_line(line, 600)}")
+    if "No module named 'assay'" in str(fields.get("log_tail", "")):
         click.echo(
-            f"  next: `assay report {summary['experiment']}`, `assay gate training {summary['experiment']}`"
-        )
-
-
-def _remedy(summary: Mapping[str, Any], tail: str) -> str:
-    if "No module named 'assay'" in tail:
-        return (
-            "the Python of this command has no Assay: install it there, or run the script with "
+            "  next: the Python of this command has no Assay: install it there, or run the script with "
             f"{sys.executable}"
         )
-    return f"`assay train --resume {summary['experiment']}` after mending the cause"
+        return
+    ideas = list(found.get("next", ()))
+    for line in dict.fromkeys([*ideas[:2], *ideas[-1:]]) if found.get("mechanism") else ():
+        click.echo(f"  next: {one_line(line, 300)}")
+    if not found.get("mechanism"):
+        click.echo(f"  next: `assay report {name}`, `assay gate training {name}`")
 
 
 def _wanted(options: Mapping[str, Any]) -> Any:
@@ -401,78 +475,3 @@ def _interrupts() -> Iterator[_Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _display(options: Mapping[str, Any], log: Any) -> Iterator[Any]:
-    if not sys.stderr.isatty() or options["no_live"]:
-        yield _Plain(log, quiet=options["quiet"])
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(stderr=True)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield _Footer(log, console, live, quiet=options["quiet"])
-
-
-class _Plain:
-    """The command's output as it comes, and our lines between."""
-
-    def __init__(self, log: Any, *, quiet: bool) -> None:
-        self._log, self._quiet = log, quiet
-        self._at_start = True
-
-    def say(self, line: str) -> None:
-        """A line of ours."""
-        from assay.report._view.text import one_line
-
-        self._write(("" if self._at_start else "\n") + f"assay: {one_line(line, 500)}\n")
-
-    def update(self, _supervisor: Any) -> None:
-        """Show what the command printed since."""
-        if not self._quiet:
-            while text := self._log.new():
-                self._write(text)
-
-    def _write(self, text: str) -> None:
-        self._at_start = text.endswith("\n")
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
-
-
-class _Footer:
-    """On a terminal: the output scrolls by above, progress and alerts stay below."""
-
-    def __init__(self, log: Any, console: Any, live: Any, *, quiet: bool) -> None:
-        self._log, self._console, self._live, self._quiet = log, console, live, quiet
-        self._rest = ""
-
-    def say(self, line: str) -> None:
-        """A line of ours."""
-        from rich.text import Text
-
-        from assay.report._view.text import one_line
-
-        style = (
-            "bold red" if line.startswith("critical") else "yellow" if line.startswith("warning") else "dim"
-        )
-        self._console.print(Text(f"assay: {one_line(line, 500)}", style=style))
-
-    def update(self, supervisor: Any) -> None:
-        """Show what the command printed since, and the newest state."""
-        import time
-
-        from rich.text import Text
-
-        from assay.cli.dashboard import footer
-
-        while not self._quiet and (text := self._log.new()):
-            *lines, self._rest = (self._rest + text).split("\n")
-            for line in lines:
-                # A progress bar rewrites its line: its last state is enough.
-                self._console.print(Text.from_ansi(line.rstrip("\r").rpartition("\r")[2]), soft_wrap=True)
-        seen = supervisor.seen
-        frame = supervisor.story.frame(time.time(), None if seen is None else seen.alive or None)
-        self._live.update(footer(frame, self._console.width), refresh=True)

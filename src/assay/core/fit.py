@@ -70,7 +70,7 @@ class WeightBytes(Noun):
     total: int = Field(ge=0)
     """All tensors, as stored."""
     aside: Mapping[str, int] = Field(default_factory=dict)
-    """Bytes of parts that an engine may leave out: `vision`, `draft`. They are in `total`."""
+    """Bytes of parts that an engine may leave out: `vision`, `draft`, `tied`, `buffers`. They are in `total`."""
     by_scheme: Mapping[str, int] = Field(default_factory=dict)
     """Bytes by stored dtype."""
     vectors: int = Field(default=0, ge=0)

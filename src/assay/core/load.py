@@ -241,8 +241,12 @@ class ServiceLevels(Noun):
     @classmethod
     def _short_form(cls, value: Any) -> Any:
         """`{ttft_p95_ms: 2000, e2e_ms: 9000}` is the short form; without a percentile p95 is meant."""
-        if not isinstance(value, Mapping) or "levels" in value:
+        if not isinstance(value, Mapping):
             return value
+        if "levels" in value:
+            # what a validator hands on counts as Python's, not as JSON's: lists and words must be converted here
+            held = tuple(ServiceLevel.model_validate(x) for x in value["levels"])
+            return {**value, "levels": held}
         levels: list[ServiceLevel] = []
         rest: dict[str, Any] = {}
         for key, limit in value.items():

@@ -230,6 +230,21 @@ class Suite(Noun):
         return tuple(t for t in self.tasks if t.canary)
 
 
+class SolutionRuns(Noun):
+    """The same solution of a task judged several times: a verifier that answers differently decides by chance."""
+
+    task_id: str
+    solution: Literal["empty", "reference"]
+    """`empty`: the fixtures as the agent is given them."""
+    passed: tuple[bool, ...]
+    timed_out: int = Field(default=0, ge=0)
+    """How many of the runs ran into the time limit."""
+    missing: bool = False
+    """The verifier's program does not exist."""
+    told: str = ""
+    """The end of what the verifier printed in the last run that failed."""
+
+
 def _clash(paths: Iterable[str]) -> str:
     """Two paths that some file system cannot hold beside each other."""
     seen: dict[str, str] = {}

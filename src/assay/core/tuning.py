@@ -99,6 +99,8 @@ class Cell(Noun):
     """Knob → value; a knob left out stands as the engine has it."""
     serve: AdapterRef
     """At the target context."""
+    elsewhere: Mapping[str, AdapterRef] = Field(default_factory=dict)
+    """The same at other contexts, by their tokens."""
     default: bool = False
     memory: tuple[float, ...] = ()
     """Sizes that memory grows with (context, slots, bytes of a KV element): a cell that is at least as large in
@@ -116,7 +118,7 @@ class Model(Noun):
 
     @property
     def default(self) -> Cell:
-        """The default setting."""
+        """The default setting: the first that says so, else the first."""
         return next((c for c in self.cells if c.default), self.cells[0])
 
 

@@ -57,6 +57,8 @@ def estimate_memory(shape: ModelShape, serving: Serving) -> MemoryEstimate:
         unknown.append(f"KV type {kv_type!r}" if kv_type else "dtype: the config does not say it")
     elif serving.kv_type not in {"auto", *engine.kv_types}:
         unknown.append(f"{serving.engine} has no KV type {serving.kv_type!r}")
+    if serving.dtype != "auto" and serving.dtype.lower() not in ELEMENT_BYTES:
+        unknown.append(f"dtype {serving.dtype!r}")
     found: list[MemoryPart] = []
     if shape.weights is None:
         unknown += [] if shape.unknown else ["the weights"]

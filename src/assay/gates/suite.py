@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import Field
 
 from assay.core.artifact_text import Finding, Severity
 from assay.core.canon import digest
 from assay.core.gate import Policy
-from assay.core.suite import Suite, Task
+from assay.core.suite import SolutionRuns, Suite, Task
 from assay.gates._suite.expected import expected_values, given_away, ngrams, solution_lines
 from assay.gates._suite.task import check_task, collected
 from assay.gates._text.policy import Findings
 
-__all__ = ["SuitePolicy", "check_suite", "collected", "copied_from_suite"]
+__all__ = ["SuitePolicy", "check_solutions", "check_suite", "collected", "copied_from_suite"]
 
 
 class SuitePolicy(Policy):
@@ -52,6 +52,34 @@ def check_suite(suite: Suite, policy: SuitePolicy | None = None) -> tuple[Findin
     return tuple(out.found)
 
 
+def check_solutions(
+    runs: Iterable[SolutionRuns], severities: Mapping[str, Severity] | None = None
+) -> tuple[Finding, ...]:
+    """What running verifiers shows: tasks that nothing done passes, that the reference fails, or that chance decides."""
+    out = Findings(severities or {})
+    for run in runs:
+        out.where = run.task_id
+        passes, of = sum(run.passed), len(run.passed)
+        what = "the reference" if run.solution == "reference" else "nothing done"
+        if run.missing:
+            out.add(
+                "verifier-missing", Severity.BLOCK, f"the verifier's program does not exist: {run.told[:200]}"
+            )
+        elif 0 < passes < of:
+            text = f"{what} passes {passes} of {of} times: the verifier decides by chance"
+            out.add("flaky-verifier", Severity.BLOCK, text, measured=passes, limit=of)
+        elif run.solution == "reference" and not passes and of:
+            why = "runs into the time limit" if run.timed_out else "fails"
+            out.add(
+                "unfillable", Severity.BLOCK, f"the reference {why} {of} of {of} times: {run.told[-200:]}"
+            )
+        elif run.solution == "empty" and passes:
+            out.add("too-easy", Severity.BLOCK, f"nothing done passes {of} of {of} times")
+        elif run.timed_out:
+            out.add("slow-verifier", Severity.WARN, f"{what} runs into the time limit {run.timed_out} times")
+    return tuple(out.found)
+
+
 def copied_from_suite(baseline: str, candidate: str, suite: Suite) -> tuple[Finding, ...]:
     """What a candidate has that its baseline has not, and that it can only have from the suite's answers.
 
@@ -65,7 +93,7 @@ def copied_from_suite(baseline: str, candidate: str, suite: Suite) -> tuple[Find
             given_away(expected_values(task), baseline)
         )
         if values:
-            text = f"the text holds {len(values)} expected values, such as {sorted(values)[0][:60]!r}"
+            text = f"the text holds {len(values)} expected values, such as {min(values)[:60]!r}"
             out.add("copied-value", Severity.BLOCK, text, measured=len(values))
         hidden = "\n".join(f.text for f in (*task.verifier.files, *task.reference))
         visible = ngrams("\n".join((task.prompt, *(f.text for f in task.fixtures))))

@@ -17,17 +17,20 @@ from assay.core.verdict import Verdict
 from assay.core.vocabulary import Verb
 from assay.flows.release import ReleaseSpec
 from assay.flows.train import TrainSpec
+from assay.flows.tune import TuneSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: Mapping[str, type[BaseModel]] = {
     "release": ReleaseSpec,
     "train": TrainSpec,
+    "tune": TuneSpec,
     "verdict": Verdict,
     "decision": Decision,
     "study": Study,
 }
 _FLAT = {
     "build": Verb.BUILD,
+    "engine": Verb.SERVE,
     "train": Verb.BUILD,
     "serve": Verb.SERVE,
     "evaluate": Verb.EVALUATE,
@@ -41,7 +44,7 @@ def json_schema(name: str) -> dict[str, Any]:
     """The JSON Schema of a spec or of an output, by the name that `assay schema` takes."""
     model = MODELS[name]
     value = described(model)
-    if name in {"release", "train"}:
+    if name in {"release", "train", "tune"}:
         _write_flat(value)
     return {"$schema": DIALECT, **value}
 

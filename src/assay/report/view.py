@@ -134,16 +134,21 @@ def _candidate(
         notes=tuple(one_line(n) for step in trial.steps.values() for n in _list(step.facts.get("notes"))),
         changes=tuple(one_line(c) for c in _list(token.get("changes"))),
         comparison=found,
-        no_comparison="" if found else _no_comparison(subject),
+        no_comparison="" if found else _no_comparison(subject, cast),
         gates=views,
         runs=own,
         runs_text=plural(len(own), "command was run", "commands were run"),
     )
 
 
-def _no_comparison(subject: Subject) -> str:
+def _no_comparison(subject: Subject, cast: Cast) -> str:
     if subject.compare is None:
-        return "It was not compared with its source: the trial did not get that far."
+        grows = cast.history.study.stopping is not None
+        return (
+            "How it compares with the best before it is told by gate improvement, below."
+            if grows
+            else "It was not compared with its source: the trial did not get that far."
+        )
     return "The comparison holds no numbers that could be drawn; its gate says why."
 
 

@@ -16,6 +16,7 @@ import httpx
 
 from assay.core.errors import ComponentFailed
 from assay.core.run import Run
+from assay.core.tuning import Cause
 from assay.core.vocabulary import FailureClass
 
 PROMPT = "Hello"
@@ -273,6 +274,7 @@ def _not_ready(probe: Probe, timeout_s: float, last: str, refused: int, run: Run
         where=probe.root,
         next="serve the checkpoint alone with the recorded command" if mute else "raise ready_timeout_s",
         log_tail=run.log_tail,
+        cause=Cause.HANG,
     )
 
 

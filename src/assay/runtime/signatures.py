@@ -106,19 +106,6 @@ SIGNATURES: tuple[Signature, ...] = (
         ),
     ),
     *_rows(
-        FailureClass.DEPLOYMENT_HEALTH_FAILED,
-        (
-            (
-                r"(CUDA driver version is insufficient[^\n]{0,80}|no CUDA-capable device is detected"
-                r"|CUDA initialization: [^\n]{0,80}|no kernel image is available for execution on the device"
-                r"|NVIDIA-SMI has failed[^\n]{0,80}|ggml_cuda_init: failed to initialize CUDA[^\n]{0,80}"
-                r"|Found no NVIDIA driver[^\n]{0,40}|hipErrorNoDevice[^\n]{0,40})"
-            ),
-            "the accelerator or its driver does not work ({1})",
-            "run the driver's own tool, then `assay doctor`",
-        ),
-    ),
-    *_rows(
         FailureClass.INFRA_TRANSIENT,
         (
             (
@@ -243,6 +230,16 @@ SIGNATURES: tuple[Signature, ...] = (
             r"Initialization failed\. warmup error",
             "the server's own warm-up request failed",
             "read the log above that line",
+        ),
+        (
+            (
+                r"(CUDA driver version is insufficient[^\n]{0,80}|no CUDA-capable device is detected"
+                r"|no kernel image is available for execution on the device"
+                r"|NVIDIA-SMI has failed[^\n]{0,80}|ggml_cuda_init: failed to initialize CUDA[^\n]{0,80}"
+                r"|hipErrorNoDevice[^\n]{0,40})"
+            ),
+            "the accelerator or its driver does not work ({1})",
+            "run the driver's own tool, then `assay doctor`",
         ),
     ),
 )

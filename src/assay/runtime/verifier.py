@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.core.errors import ComponentMissing
+from assay.core.errors import ComponentFailed, ComponentMissing
 from assay.core.run import Work
-from assay.core.suite import FIXTURE_DIR, PYTHON, Task
+from assay.core.suite import FIXTURE_DIR, PYTHON, SolutionRuns, Task
+from assay.core.vocabulary import FailureClass
 from assay.runtime import process
 from assay.runtime.workspace import Workspace, workspace
 
@@ -45,6 +46,7 @@ def run_verifier(space: Workspace, env: Mapping[str, str] | None = None) -> Judg
     Raises:
         ComponentFailed, UsageError: if folder or log cannot be written.
     """
+    given = {"HOME": str(space.home), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
     with space.judging() as folder:
         command = tuple(
             sys.executable if part == PYTHON else part.replace(FIXTURE_DIR, str(folder))
@@ -53,8 +55,8 @@ def run_verifier(space: Workspace, env: Mapping[str, str] | None = None) -> Judg
         logs = space.root / "logs"
         work = Work(
             label=f"verify {space.task.task_id}",
-            command=without_secrets(command),
-            env={"HOME": str(space.home), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
+            command=without_secrets(command, (*INHERITED, *given)),
+            env=given,
             cwd=str(folder),
             log=str(logs / "verifier.log"),
             timeout_s=space.task.verifier.timeout_s,
@@ -74,6 +76,28 @@ def check_solution(task: Task, *, reference: bool, base: Path | None = None) -> 
         return run_verifier(space)
 
 
+def try_solutions(task: Task, runs: int = 3, base: Path | None = None) -> tuple[SolutionRuns, ...]:
+    """Judge nothing done, and the reference where there is one, several times each in fresh workspaces.
+
+    Raises:
+        ComponentFailed, UsageError: if a workspace cannot be written.
+    """
+    found = []
+    for solution in ("empty", "reference") if task.reference else ("empty",):
+        done = [check_solution(task, reference=solution == "reference", base=base) for _ in range(runs)]
+        found.append(
+            SolutionRuns(
+                task_id=task.task_id,
+                solution=solution,
+                passed=tuple(d.passed for d in done),
+                timed_out=sum(d.timed_out for d in done),
+                missing=any(d.missing for d in done),
+                told=next((d.log_tail for d in reversed(done) if not d.passed), ""),
+            )
+        )
+    return tuple(found)
+
+
 def without_secrets(command: tuple[str, ...], allowed: tuple[str, ...] = INHERITED) -> tuple[str, ...]:
     """A command that runs without the variables of our environment that are not allowed.
 
@@ -83,7 +107,7 @@ def without_secrets(command: tuple[str, ...], allowed: tuple[str, ...] = INHERIT
         command: program and arguments.
         allowed: names that are inherited; `LC_*` stands for all that begin so.
     """
-    keep = re.compile("|".join(re.escape(a).replace(r"\*", ".*") for a in (*allowed, process.MARK, "HOME")))
+    keep = re.compile("|".join(re.escape(a).replace(r"\*", ".*") for a in (*allowed, process.MARK)))
     dropped = [name for name in sorted(os.environ) if not keep.fullmatch(name) and "=" not in name]
     return ("/usr/bin/env", *(x for name in dropped for x in ("-u", name)), *command)
 
@@ -98,7 +122,17 @@ def _ran(work: Work, status: Path) -> Judged:
     finally:
         if guarded.guard.poll() is None:
             process.stop_guard(guarded.guard, GRACE)
-    run = process.run_of(process.read_status(status) or {}, lost=False)
+    record = process.read_status(status)
+    if record is None:
+        raise ComponentFailed(
+            "the guard of the verifier left no record",
+            failure_class=FailureClass.INFRA_TRANSIENT,
+            where=work.label,
+        )
+    lost = record["ended"] is None
+    if lost:
+        process.sweep(str(record["run_id"]))
+    run = process.run_of(record, lost=lost)
     missing = run.exit_code == 127
     return Judged(
         passed=ended and run.exit_code == 0 and not run.timed_out and not run.cancelled,

@@ -218,13 +218,11 @@ def _regular_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
             short = path.relative_to(folder).as_posix()
             mode = path.lstat().st_mode
             if stat.S_ISDIR(mode):
-                with contextlib.suppress(OSError):
-                    path.chmod(stat.S_IMODE(mode) | 0o700)
+                _allow(path, mode, 0o700)
             elif not stat.S_ISREG(mode) or why_unsafe(short):
                 special.append(short)
             else:
-                with contextlib.suppress(OSError):
-                    path.chmod(stat.S_IMODE(mode) | 0o600)
+                _allow(path, mode, 0o400)
                 found[short] = path
         if len(found) > COLLECT_LIMIT_FILES:
             raise ComponentFailed(
@@ -234,6 +232,13 @@ def _regular_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
                 next="name what counts in `collect`, or let the agent clean up",
             )
     return found, special
+
+
+def _allow(path: Path, mode: int, bits: int) -> None:
+    """Give back to ourselves what the agent took away, so that its work can be read."""
+    if mode & bits != bits:
+        with contextlib.suppress(OSError):
+            path.chmod(stat.S_IMODE(mode) | bits)
 
 
 def _remove(folder: Path) -> None:

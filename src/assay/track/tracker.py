@@ -536,7 +536,7 @@ class Run:
         return self._safely("checkpoint", save)
 
     def resume(self, name: str | None = None, *, force: bool = False) -> Any:
-        """The state of the newest checkpoint that holds, or None if there is none; steps count on from it.
+        """The state of the newest checkpoint that holds, or None if there is none; steps count on from it, or from 0.
 
         A rank above 0 may ask as well: it reads, and records nothing.
 
@@ -549,7 +549,7 @@ class Run:
                 configuration. Training from the beginning unasked would be worse.
         """
         if self._folder is None or not (self._folder / "checkpoints").is_dir():
-            return None
+            return self._from_the_beginning()
         from assay.track.checkpoint import Checkpointer  # noqa: PLC0415 - only a script that resumes pays for it
 
         saver = self.checkpoints() or Checkpointer(self, self._folder / "checkpoints")
@@ -558,7 +558,12 @@ class Run:
         if state is not None and found is not None:
             self.step = self._clock.batches = found.step
             self.epoch = found.epoch
-        return state
+        return state if state is not None else self._from_the_beginning()
+
+    def _from_the_beginning(self) -> None:
+        """Nothing was restored: what an earlier attempt counted is not what this model has seen."""
+        self.step = self._clock.batches = 0
+        self.epoch = self._next_epoch = None
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, best values and history, so that a checkpoint resumes the monitor as well. Plain JSON."""

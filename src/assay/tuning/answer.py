@@ -268,9 +268,7 @@ def _sentinels(search: Search, now: Standings) -> tuple[Sentinel, ...]:
             continue
         off = math.log(value / statistics.median(before))
         limit = SENTINEL_SDS * now.noise_sd * math.sqrt(1 + 1.57 / len(before))
-        found.append(
-            Sentinel(session=r.session, change=math.expm1(off), agrees=abs(off) <= max(0.02, limit))
-        )
+        found.append(Sentinel(session=r.session, change=math.expm1(off), agrees=abs(off) <= max(0.02, limit)))
     return tuple(found)
 
 

@@ -77,7 +77,11 @@ class Search:
         if not out_of_memory or not free:
             return [default]
         least = min(free, key=lambda c: (math.prod(c.memory), model.cells.index(c)))
-        return [default, least] if math.prod(least.memory) < math.prod(default.memory or (math.inf,)) else [default]
+        return (
+            [default, least]
+            if math.prod(least.memory) < math.prod(default.memory or (math.inf,))
+            else [default]
+        )
 
     def _fits(self, cell: Cell) -> list[Reading]:
         return [r for r in self.readings if r.launch.stage is Stage.FIT and r.launch.cell == cell.id]
@@ -302,9 +306,7 @@ class Search:
             return None
         winner = self.plan.cell(standings(self.arms, self.default.id, self.looks, self.rule).reference)
         for context in sorted(self.plan.contexts):
-            tries = [
-                r for r in self.readings if r.launch.stage is Stage.MAP and r.launch.context == context
-            ]
+            tries = [r for r in self.readings if r.launch.stage is Stage.MAP and r.launch.context == context]
             if winner is not None and not _settled(tries):
                 return self._launch(Stage.MAP, winner, 0, context, len(tries) + 1, context)
             if any(r.cause is not None and r.cause.memory for r in tries):

@@ -128,6 +128,17 @@ def test_parts_that_an_engine_may_leave_out_are_not_in_the_bound() -> None:
     assert (part.lower, part.estimate) == (700, 1000)
 
 
+def test_f32_on_disk_may_be_served_in_16_bits() -> None:
+    """Engines load F32 as BF16 by themselves: the bound counts two bytes unless the dtype is asked for."""
+    weights = WeightBytes(total=4000, by_scheme={"F32": 4000}, elements=1000)
+    model = shape(FULL, weights=weights, dtype="float32")
+    by_itself = estimate_memory(model, Serving(engine="transformers", context_tokens=128))
+    asked = estimate_memory(model, Serving(engine="transformers", context_tokens=128, dtype="float32"))
+    assert by_itself.lower_bytes == 2000 + 128 * 131_072
+    assert asked.lower_bytes == 4000 + 128 * 262_144
+    assert by_itself.estimate_bytes == asked.estimate_bytes
+
+
 def test_only_the_lower_bound_prunes() -> None:
     """One byte less than the bound is `cannot`; the bound itself is `uncertain`; the range with its margin `fits`."""
     estimate = estimate_memory(LLAMA_8B, Serving(context_tokens=8192))
@@ -161,6 +172,7 @@ def test_what_is_unknown_may_still_be_too_much() -> None:
         Serving(kv_type="q9"),
         Serving(kv_type="fp8"),
         Serving(engine="transformers", kv_type="q8_0"),
+        Serving(dtype="float7"),
     ],
 )
 def test_settings_that_do_not_exist_are_unknown(serving: Serving) -> None:

@@ -40,6 +40,8 @@ RECORD = "experiment.json"
 """File of the artifact that names the experiment."""
 CUT_SHORT = frozenset({"killed", "lost"})
 """Outcomes of an attempt that say nothing about the training."""
+REFUSED = frozenset({2, 5, 7})
+"""Exit codes of `assay train` that speak of itself, not of the training."""
 OWN_LIMIT = "watcher"
 """Who asks a training to stop when its time is over."""
 
@@ -207,8 +209,8 @@ class Adapter:
             )
 
     def _require_begun(self, run: Run, after: Experiment) -> None:
-        """`assay train` may refuse before anything is trained."""
-        if run.exit_code == 2 or (not after.attempts and run.exit_code != 0):
+        """`assay train` may refuse before anything is trained, or fail itself: neither is the recipe's fault."""
+        if run.exit_code in REFUSED or (not after.attempts and run.exit_code != 0):
             what = next((x for x in reversed(run.log_tail.splitlines()) if x.startswith("assay:")), "")
             raise (ComponentMissing if "does not exist" in what else ComponentFailed)(
                 what.removeprefix("assay: ") or f"`assay train` ended with exit code {run.exit_code}",

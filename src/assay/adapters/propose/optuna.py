@@ -52,7 +52,7 @@ class Options(Noun):
 
     space: Mapping[str, Range] = Field(min_length=1)
     """Setting → what it may be; `a.b` leads into a mapping of the configuration."""
-    sampler: Literal["tpe", "random", "gp", "qmc"] = "tpe"
+    sampler: Literal["tpe", "random", "gp"] = "tpe"
     """Those of Optuna's samplers that need no memory beside the trials; `gp` needs packages of its own."""
     startup: int = Field(default=5, ge=0)
     """Candidates drawn at random before `tpe` and `gp` make use of what came out."""
@@ -126,8 +126,6 @@ class Adapter:
                 return samplers.RandomSampler(seed=seed)
             case "gp":
                 return samplers.GPSampler(seed=seed, n_startup_trials=startup)
-            case "qmc":
-                return samplers.QMCSampler(seed=self.options.seed, scramble=True)
             case _:
                 return samplers.TPESampler(seed=seed, n_startup_trials=startup)
 

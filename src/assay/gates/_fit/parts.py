@@ -41,7 +41,10 @@ def weights(shape: ModelShape, serving: Serving, found: WeightBytes) -> MemoryPa
     else:
         total = int(found.elements * ELEMENT_BYTES.get(dtype, Fraction(2)))
         detail = f"{found.elements:,} elements as {dtype}"
-    lower = total * found.needed // found.total if found.total else 0
+    # By itself an engine may load F32 as 16 bits: the bound may not rely on the config's word.
+    free = serving.dtype == "auto" and serving.engine != "llama_cpp"
+    least = min(total, 2 * found.elements) if free else total
+    lower = least * found.needed // found.total if found.total else 0
     estimate = upper = total
     joined = _experts(shape, total) if serving.engine == "transformers" else 0
     if joined:
@@ -77,7 +80,9 @@ def _gguf_weights(serving: Serving, found: WeightBytes) -> MemoryPart:
 def kv_cache(shape: ModelShape, serving: Serving, engine: Engine, kv_type: str) -> MemoryPart:
     """What is kept of the tokens before: keys and values, compressed vectors, recurrent states."""
     width = ELEMENT_BYTES[kv_type]
-    least = sum(_least(g, serving, width) for g in shape.layers)
+    by_itself = serving.kv_type == "auto" and serving.dtype == "auto" and not engine.kv_types[0]
+    tightest = min(width, Fraction(2)) if by_itself else width
+    least = sum(_least(g, serving, tightest) for g in shape.layers)
     least *= serving.concurrency if engine.reserves == "slots" else 1
     if serving.engine == "llama_cpp":
         held, copies, most = _slots(shape, serving, width)

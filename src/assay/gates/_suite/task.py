@@ -90,9 +90,9 @@ def _named(task: Task) -> Iterator[str]:
 def _tools(task: Task, out: Findings) -> None:
     both = set(task.verifier.expected_tools) & set(task.verifier.forbidden_tools)
     if both and both >= set(task.verifier.expected_tools):
-        out.add("unfillable", BLOCK, f"every expected tool is forbidden: {sorted(both)[0]!r}")
+        out.add("unfillable", BLOCK, f"every expected tool is forbidden: {min(both)!r}")
     elif both:
-        out.add("tools-contradict", WARN, f"{sorted(both)[0]!r} is expected and forbidden")
+        out.add("tools-contradict", WARN, f"{min(both)!r} is expected and forbidden")
 
 
 def _reference(task: Task, out: Findings) -> None:

@@ -25,6 +25,8 @@ _VISION = re.compile(
     r"|multi_modal_projector|mm_projector|embed_vision|embed_audio|speech_encoder)(?:\.|$)"
 )
 _DRAFT = re.compile(r"(?:^|\.)(mtp|mtp_layers|nextn|medusa_head)(?:\.|$)")
+_BUFFER = re.compile(r"(?:rotary_emb\.inv_freq|\.attn\.(?:masked_)?bias|\.attention\.(?:masked_)?bias)$")
+"""Tables that older checkpoints store and loaders make themselves."""
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
 _KEYS = re.compile(r"(?:^|\.)layers\.\d{1,6}\.self_attn\.k_proj\.weight$")
 _FLOATS = {"F16", "BF16", "F32", "F64"}
@@ -102,6 +104,7 @@ def _folder(files: Files, name: str) -> ModelShape:
         update={
             "format": "safetensors" if container is not None else "",
             "weights": weights,
+            "dtype": shape.dtype or _stored_dtype(weights),
             "merges": _merges(files),
             "unknown": unknown,
         }
@@ -136,11 +139,12 @@ def _weights_if_any(
 def _weights(container: Container, config: Mapping[str, object], files: Files) -> WeightBytes:
     depth = config.get("num_hidden_layers")
     depth = depth if isinstance(depth, int) and not isinstance(depth, bool) and depth > 0 else None
+    tied = config.get("tie_word_embeddings") is True and any("embed" in n for n in container.tensors)
     aside: dict[str, int] = {}
     schemes: dict[str, int] = {}
     for t in container.tensors.values():
         schemes[t.dtype] = schemes.get(t.dtype, 0) + t.size_bytes
-        part = _part(t, depth)
+        part = "tied" if tied and t.name.endswith("lm_head.weight") else _part(t, depth)
         if part:
             aside[part] = aside.get(part, 0) + t.size_bytes
     declared = any(
@@ -162,10 +166,20 @@ def _part(tensor: Tensor, depth: int | None) -> str:
     """Which part of a model a tensor belongs to that an engine may leave out."""
     if _VISION.search(tensor.name):
         return "vision"
+    if _BUFFER.search(tensor.name):
+        return "buffers"
     layer = _LAYER.search(tensor.name)
     if _DRAFT.search(tensor.name) or (layer and depth is not None and int(layer[1]) >= depth):
         return "draft"
     return ""
+
+
+def _stored_dtype(weights: WeightBytes | None) -> str:
+    """What plain weights are mostly stored in, where the config does not say what is computed in."""
+    if weights is None or weights.quantized or not weights.by_scheme:
+        return ""
+    most = max(weights.by_scheme, key=lambda scheme: weights.by_scheme[scheme])
+    return {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}.get(most, "")
 
 
 def _contradictions(shape: ModelShape, container: Container) -> tuple[str, ...]:

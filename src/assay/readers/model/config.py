@@ -7,6 +7,7 @@ from typing import Any
 
 from assay.core.fit import Keeps, LayerGroup, ModelShape
 from assay.readers.model.families import (
+    FOUR_TIMES,
     HEAD_DIM_NEEDED,
     HYBRID,
     KNOWN,
@@ -53,14 +54,7 @@ def shape_of_config(config: Mapping[str, Any], source: str = "") -> ModelShape:
         architecture=family[:80],
         layers=() if values.unknown else tuple(layers),
         hidden=values.number("hidden_size", "n_embd", "d_model"),
-        feed_forward=values.number(
-            "moe_intermediate_size",
-            "intermediate_size",
-            "ffn_hidden_size",
-            "ffn_dim",
-            "n_inner",
-            "ffn_intermediate_size",
-        ),
+        feed_forward=_feed_forward(values, family),
         heads=heads,
         head_elements=heads * head_dim if heads and head_dim else None,
         vocabulary=values.number("vocab_size", "padded_vocab_size"),
@@ -71,6 +65,24 @@ def shape_of_config(config: Mapping[str, Any], source: str = "") -> ModelShape:
         unknown=tuple(values.unknown),
         notes=tuple(notes),
     )
+
+
+def _feed_forward(values: Values, family: str) -> int | None:
+    found = values.number(
+        "moe_intermediate_size",
+        "intermediate_size",
+        "ffn_hidden_size",
+        "ffn_dim",
+        "n_inner",
+        "ffn_intermediate_size",
+    )
+    nested = values.data.get("ffn_config")
+    if found is None and isinstance(nested, Mapping):
+        found = Values(nested).number("ffn_hidden_size")
+    if found is None and family in FOUR_TIMES:
+        hidden = values.number("hidden_size", "n_embd", "d_model")
+        found = 4 * hidden if hidden else None
+    return found
 
 
 def _text_part(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, list[str]]:
@@ -105,6 +117,8 @@ def _layers(values: Values, family: str) -> Iterable[LayerGroup]:
     if values.flag("is_encoder_decoder"):
         values.gap("encoder-decoder: what cross attention keeps is not reckoned")
         return ()
+    if values.flag("use_bidirectional_attention"):
+        values.gap("use_bidirectional_attention: what its windows keep")
     if values.has("cross_attention_layers"):
         values.gap("cross_attention_layers: what they keep depends on the images")
         return ()
@@ -124,7 +138,7 @@ def _layers(values: Values, family: str) -> Iterable[LayerGroup]:
 def _kinds(values: Values, family: str, count: int) -> Sequence[str]:
     """What each layer is: full_attention, sliding_attention, chunked_attention, state, hybrid or nothing."""
     said = values.words("layer_types", "layers_block_type", "block_types")
-    if said is not None and family != "recurrent_gemma":
+    if said is not None:
         return _said(values, said, count)
     if family in MAMBA1 | MAMBA2:
         return ["state"] * count
@@ -175,6 +189,8 @@ def _windows(values: Values, family: str, count: int) -> Sequence[str]:
             values.gap(key)
         word = _CHUNKED if key == "attention_chunk_size" else _SLIDING
         return [_FULL if (i + 1) % every == 0 else word for i in range(count)]
+    if values.number("sliding_window") and values.data.get("use_sliding_window") is not False:
+        values.gap("sliding_window: how this family uses it")
     return [_FULL] * count
 
 

@@ -6,20 +6,20 @@ Sources: the `configuration_*.py` of transformers 5.14, and the published config
 from __future__ import annotations
 
 FULL = frozenset({
-    "llama", "phi", "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "codegen", "bloom", "opt", "mpt", "falcon", "refact",
+    "llama", "phi", "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "codegen", "bloom", "opt", "mpt", "falcon",
     "stablelm", "persimmon", "gemma", "cohere", "olmo", "olmo2", "olmoe", "flex_olmo", "granite", "granitemoe",
     "granitemoeshared", "internlm2", "internlm3", "baichuan", "internlm", "chatglm", "glm", "glm4", "glm4_moe",
-    "glm4v_text", "glm4v_moe_text", "nemotron", "dbrx", "phimoe", "minicpm", "exaone", "seed_oss", "ernie4_5",
-    "ernie4_5_moe", "hunyuan_v1_dense", "hunyuan_v1_moe", "dots1", "arcee", "apertus", "helium", "minimax_m2", "jais2",
-    "solar_open", "deepseek", "xglm", "orion", "xverse", "skywork", "nanochat", "bailing_moe", "bitnet", "diffllama",
-    "qwen", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "mellum", "grok-1",
+    "glm4v_text", "glm4v_moe_text", "nemotron", "dbrx", "minicpm", "exaone", "seed_oss", "ernie4_5",
+    "ernie4_5_moe", "hunyuan_v1_dense", "hunyuan_v1_moe", "arcee", "apertus", "helium", "minimax_m2", "jais2",
+    "solar_open", "deepseek", "xglm", "orion", "xverse", "skywork", "nanochat", "bailing_moe", "bitnet",
+    "qwen", "qwen3_vl_text", "qwen3_vl_moe_text",
 })  # fmt: skip
 """Every layer keeps the keys and values of every token, unless `layer_types` says otherwise."""
 
-WINDOW_IF_SET = frozenset({"mistral", "mixtral", "phi3", "starcoder2", "ministral3"})
+WINDOW_IF_SET = frozenset({"mistral", "mixtral", "phi3", "starcoder2", "ministral3", "phimoe"})
 """A `sliding_window` that is not null holds for every layer."""
 
-WINDOW_IF_USED = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe"})
+WINDOW_IF_USED = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl_text", "qwen2_5_vl_text"})
 """`use_sliding_window` must be true; then layers from `max_window_layers` on slide."""
 
 PATTERN: dict[str, tuple[str, int, int | None]] = {
@@ -35,8 +35,13 @@ PATTERN: dict[str, tuple[str, int, int | None]] = {
 }
 """Family → key of the window, every how many layers one is full, and the window that its class assumes."""
 
-LAYER_TYPES_ONLY = frozenset({"smollm3", "ministral", "lfm2", "lfm2_moe", "qwen3_5_text", "qwen3_5_moe_text"})
+LAYER_TYPES_ONLY = frozenset({
+    "smollm3", "ministral", "dots1", "mellum", "lfm2", "lfm2_moe", "qwen3_5_text", "qwen3_5_moe_text",
+})  # fmt: skip
 """Their config must say it by `layer_types`."""
+
+FOUR_TIMES = frozenset({"gpt2", "gpt_bigcode", "gptj", "codegen", "bloom", "falcon", "mpt"})
+"""Their feed-forward part is four times as wide as the model, unless the config says otherwise."""
 
 LATENT = frozenset(
     {"deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "minicpm3", "glm4_moe_lite", "mistral4"}

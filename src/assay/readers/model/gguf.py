@@ -153,6 +153,8 @@ def _attention(values: Values, name: str, block: Mapping[str, Tensor], at: int) 
 
 def _window(values: Values, name: str, at: int) -> int | None:
     if name not in PATTERN:
+        if name != "phi3" and values.number("attention.sliding_window"):
+            values.gap(f"attention.sliding_window: which layers of {name} slide")
         return None
     window = values.number("attention.sliding_window")
     if name == "llama4":

@@ -167,13 +167,25 @@ def _command(cast: Cast, kept: list[Subject], chosen: Subject | None) -> tuple[s
 
 def _figures(cast: Cast, chosen: Subject | None, active_s: float) -> list[Figure]:
     found = _drop(chosen) if chosen is not None else []
-    if chosen is not None and chosen.decision is not None and chosen.decision.keeps:
+    if cast.grows:
+        found = _metric(cast)
+    elif chosen is not None and chosen.decision is not None and chosen.decision.keeps:
         found = [*_size(chosen, cast.source_bytes), *found]
     planned = len(cast.planned)
     tried = plural(len(cast.subjects), "recipe" if cast.history.study.job == "release" else "candidate")
     found.append(Figure("Tried", tried, f"of {planned} in the ladder" if planned else ""))
     found.append(Figure("Took", duration(active_s), f"begun {day(cast.history.opened)}"))
     return found
+
+
+def _metric(cast: Cast) -> list[Figure]:
+    """The value of the best candidate, where candidates grow out of each other."""
+    advance, rules = _advance(cast), cast.history.study.stopping
+    value = advance.get("value")
+    if rules is None or not isinstance(value, int | float):
+        return []
+    tier = f"tier {one_line(advance['tier'])}" if advance.get("tier") else "no threshold declared"
+    return [Figure(rules.metric.name, f"{value:.6g}", tier)]
 
 
 def _size(chosen: Subject, before: int) -> list[Figure]:

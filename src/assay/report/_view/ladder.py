@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -67,6 +68,8 @@ def made_by(candidate: Candidate) -> str:
 
 def ladder(cast: Cast) -> tuple[Rung, ...]:
     """The source, every candidate that was tried, and those that were not."""
+    if cast.grows:
+        return tuple(_grown(s, cast) for s in cast.subjects)
     tried = {s.trial.candidate.key for s in cast.subjects}
     untried = [c for c in cast.planned if c.key not in tried]
     return (_source(cast), *(_rung(s, cast) for s in cast.subjects), *(_untried(c) for c in untried))
@@ -106,12 +109,35 @@ def _rung(subject: Subject, cast: Cast) -> Rung:
     )
 
 
+def _grown(subject: Subject, cast: Cast) -> Rung:
+    """A candidate that changes the best one before it: what it changes, and what came of that."""
+    intent = subject.trial.candidate.intent
+    patch = intent.get("patch")
+    changes = patch.items() if isinstance(patch, Mapping) else ()
+    changed = ", ".join(f"{one_line(key)} = {one_line(value, 60)}" for key, value in changes)
+    claim = one_line(intent.get("hypothesis") or "")
+    return Rung(
+        anchor=subject.anchor,
+        name=subject.name,
+        mark=subject.mark,
+        made_by=" · ".join(part for part in (changed, claim) if part),
+        size="",
+        share="",
+        segments=(),
+        mini=None,
+        instead=subject.reason,
+        target=cast.target(subject),
+    )
+
+
 def _untried(candidate: Candidate) -> Rung:
     return Rung("", candidate.name, NOT_TRIED, made_by(candidate), "", "", (), None, "", "")
 
 
 def sizes(cast: Cast) -> tuple[SizeBar, ...]:
-    """The source and every candidate on one scale."""
+    """The source and every candidate on one scale; none where candidates are no versions of one checkpoint."""
+    if cast.grows:
+        return ()
     before = cast.source_bytes
     longest = max([before, *(s.bytes or 0 for s in cast.subjects)])
     drawn = _source_segments(cast, longest)
@@ -133,6 +159,8 @@ def sizes(cast: Cast) -> tuple[SizeBar, ...]:
 
 def pictures(cast: Cast) -> tuple[Picture, ...]:
     """Every candidate's weights."""
+    if cast.grows:
+        return ()
     return tuple(_picture(s, cast) for s in cast.subjects)
 
 

@@ -108,6 +108,11 @@ class Cast:
         return self.source.weight_bytes if self.source else self.history.study.source.size_bytes
 
     @property
+    def grows(self) -> bool:
+        """Whether the candidates grow out of each other, as those of trainings do."""
+        return self.history.study.stopping is not None
+
+    @property
     def planned(self) -> Sequence[Candidate]:
         """The candidates that the proposer holds, where it is a ladder."""
         listed = self.history.study.proposer.options.get("candidates")

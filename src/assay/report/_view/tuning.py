@@ -287,7 +287,7 @@ def _same(one: Choice, other: Choice) -> bool:
     return (one.model, one.name, one.settings) == (other.model, other.name, other.settings)
 
 
-def _agrees(same: bool) -> Mark:  # noqa: FBT001
+def _agrees(same: bool) -> Mark:
     return Mark("the same", "good", "check") if same else Mark("another", "open", "question")
 
 
@@ -303,6 +303,7 @@ def _failures(record: TuningRecord, names: dict[str, str]) -> tuple[FailureView,
         )
         for i in record.recommendation.infeasible
     ]
+    models = {c.model for c in record.cells if c.stage > 1}
     for cell in record.cells:
         if cell.state is CellState.FEASIBLE or cell.stage == 1:
             continue
@@ -311,7 +312,11 @@ def _failures(record: TuningRecord, names: dict[str, str]) -> tuple[FailureView,
             where = f"implied by {names.get(cell.implied_by, cell.implied_by)}"
         made.append(
             FailureView(
-                STATES[cell.state], names[cell.name], one_line(cell.model, 80), one_line(cell.reason), where
+                mark=STATES[cell.state],
+                name=names[cell.name],
+                model=one_line(cell.model, 80) if len(models) > 1 else "",
+                reason=one_line(cell.reason),
+                where=where,
             )
         )
     return tuple(made[:FAILURES_LIMIT])

@@ -14,6 +14,8 @@ from assay.report.recommendation import figure, milliseconds
 
 STRIPS_LIMIT = 24
 BOX = 1000.0
+LARGEST = 1e12
+"""What is larger is drawn at the edge."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,16 @@ def progression(record: TuningRecord, names: Mapping[str, str]) -> Progression |
     if len(read) < 2:
         return None
     states = {c.name: c.state for c in record.cells}
-    x = with_ticks(0.0, float(max(r.number for r in record.readings) + 1), 8)
-    y = with_ticks(0.0, 1.08 * max(r.tps or 0.0 for r in read), 5)
-    dots = [_dot(r, x, y, states, names) for r in record.readings]
-    best, records, points = 0.0, [], []
+    rivals = {c.name for c in _rivals(record)}
+    x = _axis(0.0, float(max(r.number for r in record.readings) + 1), 8)
+    y = _axis(0.0, 1.08 * max(r.tps or 0.0 for r in read), 5)
+    dots = [_dot(r, x, y, states, names, rival=r.cell in rivals) for r in record.readings]
+    best = 0.0
+    records: list[Dot] = []
+    points: list[tuple[float, float]] = []
     medians: dict[str, list[float]] = {}
     for r in sorted(read, key=lambda r: r.number):
-        if r.valid and states.get(r.cell) is CellState.FEASIBLE and r.tps is not None:
+        if r.valid and r.cell in rivals and r.tps is not None:
             medians.setdefault(r.cell, []).append(r.tps)
             now = max(statistics.median(v) for v in medians.values())
             here = statistics.median(medians[r.cell])
@@ -151,7 +156,7 @@ def front(record: TuningRecord, names: Mapping[str, str]) -> Front | None:
     """Speed against latency; None if fewer than two cells have both."""
     known = [
         (c, tps, ttft)
-        for c in record.cells
+        for c in _at_target(record)
         if (tps := record.tps(c)) is not None and (ttft := record.ttft_p95_ms(c)) is not None and ttft > 0
     ]
     if len(known) < 2:
@@ -159,7 +164,7 @@ def front(record: TuningRecord, names: Mapping[str, str]) -> Front | None:
     limit = record.recommendation.inputs.gate_ttft_ms
     values = [ttft for _, _, ttft in known] + ([limit] if limit else [])
     x = _log_axis(min(values), max(values))
-    y = with_ticks(0.0, 1.1 * max(max(tps, c.tps_high or 0.0) for c, tps, _ in known), 5)
+    y = _axis(0.0, 1.1 * max(max(tps, c.tps_high or 0.0) for c, tps, _ in known), 5)
     able = [k for k in known if k[0].state is CellState.FEASIBLE]
     best = _undominated(able)
     chosen = {c.name for c, _, _ in best}
@@ -206,7 +211,7 @@ def strips(record: TuningRecord, names: Mapping[str, str]) -> Strips | None:
     values += [v for c, _ in shown for v in (c.tps_low, c.tps_high) if v is not None]
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.5
-    axis = with_ticks(max(0.0, low - room), high + room, 6)
+    axis = _axis(max(0.0, low - room), high + room, 6)
     rows = [_strip(record, c, read, axis, names) for c, read in shown]
     more = f"and {len(held) - STRIPS_LIMIT} more" if len(held) > STRIPS_LIMIT else ""
     return Strips(tuple(rows), axis.ticks, more)
@@ -224,8 +229,8 @@ def noise(record: TuningRecord, names: Mapping[str, str]) -> Noise | None:
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     low, high = min(*values, mean - sd), max(*values, mean + sd)
     room = 0.25 * (high - low) or 0.5
-    y = with_ticks(max(0.0, low - room), high + room, 4)
-    x = with_ticks(0.0, float(max(r.number for r in record.readings) + 1), 8)
+    y = _axis(max(0.0, low - room), high + room, 6)
+    x = _axis(0.0, float(max(r.number for r in record.readings) + 1), 8)
     first, last = values[0], values[-1]
     floor = record.recommendation.noise_frac
     parts = [f"{len(read)} readings of the default, {figure(mean)} tok/s on average"]
@@ -283,7 +288,9 @@ def _strip(
     )
 
 
-def _dot(r: Reading, x: Axis, y: Axis, states: Mapping[str, CellState], names: Mapping[str, str]) -> Dot:
+def _dot(
+    r: Reading, x: Axis, y: Axis, states: Mapping[str, CellState], names: Mapping[str, str], *, rival: bool
+) -> Dot:
     name = names.get(r.cell, one_line(r.cell, 60))
     if r.tps is None or not r.valid:
         return Dot(
@@ -292,18 +299,29 @@ def _dot(r: Reading, x: Axis, y: Axis, states: Mapping[str, CellState], names: M
             "void",
             f"reading {r.number}, {name}: {one_line(r.reason or 'does not count')}",
         )
-    style = "ok" if states.get(r.cell) is CellState.FEASIBLE else "late"
+    style = "late" if states.get(r.cell) is not CellState.FEASIBLE else "ok" if rival else "aside"
     ttft = "" if r.ttft_p95_ms is None else f", TTFT p95 {milliseconds(r.ttft_p95_ms)}"
     return Dot(
         x.at(r.number), _up(y, r.tps), style, f"reading {r.number}, {name}: {figure(r.tps)} tok/s{ttft}"
     )
 
 
+def _at_target(record: TuningRecord) -> Sequence[Cell]:
+    """The cells that compete: those at the context that was asked for, where there are several."""
+    target = record.recommendation.inputs.target_context
+    found = [c for c in record.cells if c.context_tokens == target and c.stage > 1]
+    return found if len(found) > 1 else record.cells
+
+
+def _rivals(record: TuningRecord) -> list[Cell]:
+    return [c for c in _at_target(record) if c.state is CellState.FEASIBLE]
+
+
 def _phases(readings: Sequence[Reading], x: Axis) -> tuple[tuple[float, str], ...]:
     words = {"fit": "fit", "search": "search", "confirm": "confirmation", "sentinel": "sentinel"}
     found, before = [], ""
     for r in readings:
-        if r.role != before and r.role != "sentinel":
+        if r.role not in (before, "sentinel"):
             found.append((x.at(r.number - 0.5), words[r.role]))
             before = r.role
     return tuple(found)
@@ -330,6 +348,8 @@ def _labels(
     best: Sequence[tuple[Cell, float, float]], points: Sequence[tuple[float, float]], names: Mapping[str, str]
 ) -> tuple[tuple[float, float, str], ...]:
     """Names of the first, the last and the kept one, where they do not meet."""
+    if not best:
+        return ()
     wanted = {0, len(best) - 1, *(i for i, (c, _, _) in enumerate(best) if c.kept)}
     placed: list[tuple[float, float, str]] = []
     for i in sorted(wanted, key=lambda i: not best[i][0].kept):
@@ -343,9 +363,17 @@ def _leader(medians: Mapping[str, Sequence[float]]) -> str:
     return max(medians, key=lambda name: statistics.median(medians[name]))
 
 
+def _axis(low: float, high: float, wanted: int) -> Axis:
+    """An axis with some room, whatever the values: none, all zero, all equal, or beyond all reason."""
+    high = min(high, LARGEST)
+    low = min(low, high)
+    least = max(1e-6, 1e-6 * abs(high))
+    return with_ticks(low, high if high - low > least else low + max(1.0, least), wanted)
+
+
 def _log_axis(low: float, high: float) -> Axis:
     """An axis of powers of ten, with ticks at 1, 2 and 5."""
-    a, b = math.log10(low), math.log10(high)
+    a, b = math.log10(max(low, 1 / LARGEST)), math.log10(min(max(high, 1 / LARGEST), LARGEST))
     room = max(0.06 * (b - a), 0.05)
     bare = Axis(a - room, b + room)
     ticks = []

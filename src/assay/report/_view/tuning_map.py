@@ -66,16 +66,19 @@ def maps(record: TuningRecord) -> tuple[Map, ...]:
 
 def named(cells: Sequence[Cell]) -> dict[str, str]:
     """Cell → a short name for people: only what differs between the cells of the study."""
-    varying = _varying(cells)
-    models = {c.model for c in cells}
+    searched = [c for c in cells if c.stage > 1] or list(cells)
+    varying = _varying(searched)
+    models = {c.model for c in searched}
+    contexts = len({c.context_tokens for c in searched})
+    loads = len({c.concurrency for c in searched})
     made = {}
     for cell in cells:
-        parts = [one_line(cell.model, 40)] if len(models) > 1 else []
+        parts = [one_line(cell.model, 40)] if len(models) > 1 or cell not in searched else []
         settings = {k: v for k, v in cell.settings.items() if k in varying and k != "context_tokens"}
-        if len({c.context_tokens for c in cells}) > 1:
+        if contexts > 1:
             settings = {"context_tokens": cell.context_tokens, **settings}
         parts += [short_settings(settings)] if settings else []
-        if len({c.concurrency for c in cells}) > 1 and settings.get("slots") != cell.concurrency:
+        if loads > 1 and settings.get("slots") != cell.concurrency:
             parts.append(f"{cell.concurrency} in flight")
         made[cell.name] = ", ".join(p for p in parts if p) or one_line(cell.name, 60)
     twice = {text for text, count in Counter(made.values()).items() if count > 1}
@@ -160,5 +163,9 @@ def _place(cell: Cell) -> tuple[int, int]:
 
 
 def _varying(cells: Sequence[Cell]) -> set[str]:
-    names = {k for c in cells for k in c.settings}
-    return {k for k in names if len({repr(c.settings.get(k)) for c in cells if c.settings}) > 1}
+    """Settings that have more than one value; where one is left out, it says nothing."""
+    values: dict[str, set[str]] = {}
+    for cell in cells:
+        for name, value in cell.settings.items():
+            values.setdefault(name, set()).add(repr(value))
+    return {name for name, found in values.items() if len(found) > 1}

@@ -9,7 +9,7 @@ from typing import Any
 from assay.track._checkpoint import arrays
 from assay.track._checkpoint.tree import Encoded
 
-SHOWN = 2
+SHOWN = 1
 _LEARNED = re.compile(r"(?i)model|module|net|weight|bias|param|kernel|embed|ema\b|encoder|decoder|head\b")
 """A path with one of these words holds what was learned."""
 _MOMENTS = re.compile(r"(?i)\boptim|\bopt\b")

@@ -58,7 +58,7 @@ SPACE = {
 }
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
 def test_optuna_asks_within_its_space_and_the_same_again(sampler: Any) -> None:
     """A study made again from the same history gives the same settings; all lie in the space and none comes twice."""
     pytest.importorskip("optuna")
@@ -129,7 +129,10 @@ def agent(folder: Path, body: str, **more: Any) -> command.Adapter:
     return command.Adapter(command.Options(command=line, **options))
 
 
-REPLY = """json.dump({"patch": {"lr": 0.5}, "hypothesis": "faster", "rationale": "r", "name": "fast"}, open(sys.argv[2], "w"))"""
+REPLY = (
+    'json.dump({"patch": {"lr": 0.5}, "hypothesis": "faster", "rationale": "r", "name": "fast"}, '
+    'open(sys.argv[2], "w"))'
+)
 
 
 def begun(adapter: command.Adapter) -> list[Decision]:
@@ -150,7 +153,8 @@ def test_a_program_proposes(tmp_path: Path) -> None:
 
 def test_a_program_may_print_its_reply(tmp_path: Path) -> None:
     """The last JSON object that it prints counts where it writes no file, whatever stands around it."""
-    body = """print("I think { hm }"); print(json.dumps({"patch": {"lr": 1}, "hypothesis": "x"}, indent=1)); print("done")"""
+    reply = """print(json.dumps({"patch": {"lr": 1}, "hypothesis": "x"}, indent=1))"""
+    body = f"print('I think {{ hm }}'); {reply}; print('done')"
     adapter = agent(tmp_path, body)
     made = adapter.propose(begun(adapter))
     assert made is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +249,9 @@ def test_layers_that_share_keep_nothing() -> None:
         (plain("llama", 1, 32, 8, 4096, layer_types=["quantum"]), "layer type 'quantum'"),
         (plain("llama", True, 32, 8, 4096), "num_hidden_layers is no whole number"),
         (plain("smollm3", 36, 16, 4, 2048), "layer_types"),
+        (plain("llama", 32, 32, 8, 4096, sliding_window=4096), "sliding_window: how this family uses it"),
+        (plain("gemma3_text", 26, 4, 1, 1152, head_dim=256, sliding_window=512, use_bidirectional_attention=True),
+         "use_bidirectional_attention"),
         (plain("deepseek_v3", 61, 128, 128, 7168), "kv_lora_rank"),
         (plain("mllama", 40, 32, 8, 4096, cross_attention_layers=[3]), "is not known"),
     ],
@@ -325,3 +330,29 @@ def test_a_place_without_a_model_is_refused(tmp_path: Path) -> None:
         read_shape(tmp_path)
     with pytest.raises(UnreadableInput, match="no such model"):
         read_shape("nothing here")
+
+
+def test_what_loaders_leave_out_is_set_apart(tmp_path: Path) -> None:
+    """A tied head that is stored, tables, the vision tower and draft layers are not in the lower bound."""
+    stored = {
+        "model.embed_tokens.weight": 10, "model.layers.0.self_attn.k_proj.weight": 1, "lm_head.weight": 20,
+        "model.layers.0.self_attn.rotary_emb.inv_freq": 30, "visual.patch_embed.weight": 40,
+        "model.layers.1.eh_proj.weight": 50, "mtp.fc.weight": 60,
+    }  # fmt: skip
+    header, at = {}, 0
+    for name, rows in stored.items():
+        header[name] = {"dtype": "BF16", "shape": [rows, 64], "data_offsets": [at, at + 128 * rows]}
+        at += 128 * rows
+    data = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(data)) + data + bytes(at))
+    config = plain("llama", 1, 2, 1, 64, head_dim=1, tie_word_embeddings=True)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = read_shape(tmp_path)
+    assert found.unknown == ()
+    assert found.dtype == "bfloat16"
+    assert found.weights is not None
+    rows = {part: size // 128 for part, size in found.weights.aside.items()}
+    assert rows == {"tied": 20, "buffers": 30, "vision": 40, "draft": 110}
+    assert found.weights.needed == 11 * 128
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_key_value_heads": 2}))
+    assert "the tensors have 1" in read_shape(tmp_path).unknown[0]

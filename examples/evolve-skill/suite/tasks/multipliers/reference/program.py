@@ -1,0 +1,6 @@
+"""Functions made in a loop."""
+
+
+def multipliers(factors):
+    """One function for each factor: it multiplies its argument by that factor."""
+    return [lambda x, factor=factor: x * factor for factor in factors]

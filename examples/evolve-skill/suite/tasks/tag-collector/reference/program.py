@@ -1,0 +1,6 @@
+"""Collects tags."""
+
+
+def with_tag(tag, tags=()):
+    """A list of `tags` with one more at the end; without `tags`, a list of this tag alone."""
+    return [*tags, tag]

@@ -1,0 +1,1 @@
+"""What the flow of tuning is made of."""
