@@ -4,6 +4,10 @@
 object a line: `{"step", "steps", "loss", "tokens_per_s", "accuracy": {slice: share}, "message"}`, where what
 is not known yet is null. The same seed gives the same bytes on the same machine with the same number of
 threads.
+
+Under `assay train -- python train.py ...` it is an attempt of an experiment as well: every step is logged, a loss on
+held-out items and a checkpoint come now and then, a request to stop is obeyed, and `assay train --resume` goes on. By
+itself it records nothing, and its bytes are the same.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import platform
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -44,6 +49,9 @@ CHAT_TEMPLATE = (
 CONTEXT_TOKENS = 128
 ANSWER_TOKENS = 32
 REPORT_EVERY, EVALUATE_EVERY, EVALUATE_ITEMS = 20, 200, 40
+HELD_OUT_ITEMS = 20
+CHECKPOINT_EVERY, CHECKPOINTS_OF_A_SHORT_RUN = 200, 5
+FAULTS = ("nan", "lr", "hang")
 Encoded = tuple[list[int], list[int]]
 
 
@@ -72,8 +80,104 @@ class Recipe:
 
     def learning_rate_share(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero."""
-        warm = min(1.0, (step + 1) / self.warmup_steps)
+        warm = min(1.0, (step + 1) / min(self.warmup_steps, max(1, self.steps // 4)))
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that is planted on purpose at half of the steps, to see who notices; none by default."""
+
+    kind: str = ""
+    """`nan`: a loss of 0/0. `lr`: a learning rate 300 times too large. `hang`: a lock that nobody gives back."""
+    step: int = 0
+
+    def works(self, kind: str, step: int) -> bool:
+        """Whether this kind is at work in this step."""
+        return kind == self.kind and step >= self.step
+
+
+class Stopped(Exception):
+    """The training was asked to stop before it was done."""
+
+
+class Record:
+    """What `assay train` gets to know. Where the script runs by itself nothing is recorded.
+
+    Args:
+        recipe: frozen with the experiment.
+        watched: held-out items; their loss is the metric. It draws nothing, so that the training stays the same.
+    """
+
+    def __init__(self, recipe: Recipe, watched: Sequence[Encoded], pad: int) -> None:
+        self._run: Any = None
+        self._parts: dict[str, Any] = {}
+        self._watched, self._pad = watched, pad
+        self._every = min(CHECKPOINT_EVERY, max(1, recipe.steps // CHECKPOINTS_OF_A_SHORT_RUN))
+        if "ASSAY_EXPERIMENT_DIR" in os.environ:
+            import assay
+
+            self._run = assay.experiment(
+                primary_metric="val_loss", direction="min", config=asdict(recipe), total_steps=recipe.steps,
+                seed=recipe.seed,
+            )  # fmt: skip
+
+    def begin(self, model: Any, optimizer: Any, schedule: Any) -> int:
+        """Watch these; where an earlier attempt left a checkpoint, go on from it. Returns the steps done."""
+        if self._run is None:
+            return 0
+        from assay.track.checkpoint import restore
+
+        self._parts = {"model": model, "optimizer": optimizer, "scheduler": schedule, "run": self._run}
+        self._run.watch(model, optimizer)
+        self._run.checkpoints(keep=2, verify_every=0)
+        state = self._run.resume()
+        if state is None:
+            return 0
+        restore(state, gradients=False, **self._parts)
+        return int(self._run.step)
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """A step was done.
+
+        Raises:
+            Stopped: if somebody asked for it; a checkpoint was saved before.
+        """
+        if self._run is None:
+            return
+        self._run.log({"loss": loss}, step=step)
+        if step % self._every == 0 or step == steps:
+            metrics = {"val_loss": self._loss()}
+            self._run.log_evaluation(metrics, step=step)
+            self._save(step, metrics, "final" if step == steps else "cadence")
+        if self._run.should_stop:
+            self._save(step, None, "stop")
+            raise Stopped(self._run.stop_reason)
+
+    def evaluated(self, step: int, shares: Mapping[str, float]) -> None:
+        """Exact answers were counted."""
+        if self._run is not None:
+            self._run.log_evaluation({f"exact/{name}": share for name, share in shares.items()}, step=step)
+
+    def end(self, *, stopped: bool = False) -> None:
+        """No step follows."""
+        if self._run is not None:
+            self._run.finish(reason="stopped" if stopped else "completed")
+
+    @torch.no_grad()
+    def _loss(self) -> float:
+        model = self._parts["model"]
+        with self._run.phase("eval"):
+            model.eval()
+            answers = sum(len(answer) for _, answer in self._watched)
+            total = sum(float(answer_loss(model, part, self._pad)) for part in buckets(self._watched))
+            model.train()
+        return total / answers
+
+    def _save(self, step: int, metrics: Mapping[str, float] | None, reason: str) -> None:
+        from assay.track.checkpoint import capture
+
+        self._run.checkpoint(capture(gradients=False, **self._parts), metrics, step=step, reason=reason)
 
 
 def build_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
@@ -229,25 +333,39 @@ class Progress:
 
 
 def train(
-    recipe: Recipe, model: LlamaForCausalLM, encoder: Encoder, progress: Progress
+    recipe: Recipe, model: LlamaForCausalLM, encoder: Encoder, progress: Progress, fault: Fault
 ) -> list[dict[str, Any]]:
     """Train in place; returns what was seen on the way.
 
     The accuracies on the way are for people to watch: no choice rests on them, so that the test stays a test.
+
+    Raises:
+        Stopped: if `assay train` asked for it.
     """
     optimizer = optimizer_of(model, recipe)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.learning_rate_share)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 300.0 if fault.works("lr", step) else recipe.learning_rate_share(step)
+    )
     items, watched = skills.training_items(recipe.mix, recipe.seed), skills.suite_items(EVALUATE_ITEMS)
+    held_out = [encoder.encode(item) for item in skills.suite_items(HELD_OUT_ITEMS)]
+    record = Record(recipe, held_out, encoder.pad)
     history: list[dict[str, Any]] = []
     recent: list[float] = []
     model.train()
-    for step in range(1, recipe.steps + 1):
+    done = record.begin(model, optimizer, schedule)
+    for _ in islice(items, done * recipe.batch):
+        pass  # an attempt that goes on takes up the stream of items where it was
+    for step in range(done + 1, recipe.steps + 1):
+        if fault.works("hang", step):
+            threading.Event().wait()
         start = time.monotonic()
         batch = [encoder.encode(item) for item in islice(items, recipe.batch)]
         answers = sum(len(answer) for _, answer in batch)
         total = 0.0
         for part in buckets(batch):
             loss = answer_loss(model, part, encoder.pad) / answers
+            if fault.works("nan", step):
+                loss = loss * torch.tensor(0.0).div(0.0)
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
@@ -258,12 +376,20 @@ def train(
         progress.tokens += sum(len(prompt) + len(answer) for prompt, answer in batch)
         progress.train_s += time.monotonic() - start
         if step % REPORT_EVERY == 0 or step == recipe.steps:
-            progress.loss = sum(recent) / len(recent)
+            mean = sum(recent) / len(recent)
+            progress.loss = mean if math.isfinite(mean) else None
             progress.write(step, "training")
         if step % EVALUATE_EVERY == 0:
             progress.accuracy = accuracy(model, encoder, watched)
             progress.write(step, "training")
+            record.evaluated(step, progress.accuracy)
             history.append({"step": step, "loss": progress.loss, "accuracy": progress.accuracy})
+        try:
+            record.step(step, recipe.steps, total)
+        except Stopped:
+            record.end(stopped=True)
+            raise
+    record.end()
     return history
 
 
@@ -307,8 +433,12 @@ Another processor or another version of torch gives other bytes and much the sam
 """
 
 
-def run(recipe: Recipe, folder: Path, items_per_slice: int) -> None:
-    """Train and leave a whole checkpoint in `folder`, which exists and is empty."""
+def run(recipe: Recipe, folder: Path, items_per_slice: int, fault: Fault) -> None:
+    """Train and leave a whole checkpoint in `folder`, which exists and is empty.
+
+    Raises:
+        Stopped: if `assay train` asked for it; the folder is then not whole.
+    """
     started, cpu_started = time.monotonic(), time.process_time()
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
@@ -319,7 +449,7 @@ def run(recipe: Recipe, folder: Path, items_per_slice: int) -> None:
     model = build_model(recipe, tokenizer)
     parameters = sum(p.numel() for p in model.parameters())
     progress.write(0, f"training {parameters:,} parameters")
-    history = train(recipe, model, encoder, progress)
+    history = train(recipe, model, encoder, progress, fault)
     save_weights(model, tokenizer, folder)
     wall_s, cpu_s = time.monotonic() - started, time.process_time() - cpu_started
 
@@ -361,6 +491,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--items", type=int, default=skills.ITEMS_PER_SLICE, help="test items of each slice at the end"
     )
+    parser.add_argument("--fault", choices=FAULTS, help="plant this fault half-way, to see who notices")
     arguments = parser.parse_args()
     for name in ("steps", "threads", "items"):
         if getattr(arguments, name) < 1:
@@ -382,10 +513,14 @@ def main() -> int:
             Recipe(seed=arguments.seed, steps=arguments.steps, threads=arguments.threads),
             partial,
             arguments.items,
+            Fault(arguments.fault or "", arguments.steps // 2),
         )
         partial.replace(arguments.out)
     except KeyboardInterrupt:
         return 130
+    except Stopped as reason:
+        print(f"stopped: {reason}", file=sys.stderr)
+        return 1
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return 0

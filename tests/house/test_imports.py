@@ -17,11 +17,12 @@ MAY: dict[str, set[str]] = {
     "core": set(),
     "stats": set(),
     "runtime": {"core"},
-    "gates": {"core", "stats"},
+    "tuning": {"core", "stats"},
+    "gates": {"core", "stats", "tuning"},
     "readers": {"core", "track"},
     "ledger": {"core", "runtime"},
     "engine": {"core", "runtime"},
-    "adapters": {"core", "readers", "runtime", "load", "track"},
+    "adapters": {"core", "readers", "runtime", "load", "track", "tuning"},
     "workers": set(),
     "track": set(),
     "live": {"core", "readers", "runtime", "stats", "track"},
@@ -50,7 +51,7 @@ MAY: dict[str, set[str]] = {
 }
 """Floor → floors that it may import. Nobody imports `cli` or `testing`."""
 
-PURE = {"core", "stats", "gates"}
+PURE = {"core", "stats", "gates", "tuning"}
 IMPURE_MODULES = {
     "os",
     "pathlib",

@@ -145,7 +145,7 @@ def contract(suite: dict[str, tuple[int, int, int]], rule: str, looks_: int) -> 
     total = sum(n for n, _, _ in suite.values())
     ends = tuple(total * k for k in range(1, looks_ + 1))
     sizes = {t: n * looks_ for t, (n, _, _) in suite.items()}
-    plan = LookPlan(rule=rule, ends=ends, sizes=sizes)  # type: ignore[arg-type]
+    plan = LookPlan(rule=rule, ends=ends, sizes=sizes)
     return ComparePolicy(margin=0.1, guard=0.3, implausible_gain=None, looks=plan)
 
 

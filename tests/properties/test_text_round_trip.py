@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -173,10 +174,8 @@ def test_no_bytes_crash_a_reader(data: bytes) -> None:
     folder, path = written(data, "SKILL.md")
     with folder:
         for read in (read_skill, read_plain, read_manifest, lambda p: read_region(p, "x")):
-            try:
-                read(path)
-            except UnreadableInput as error:
-                assert str(error)
+            with contextlib.suppress(UnreadableInput):
+                assert read(path)
 
 
 LINES = st.lists(st.sampled_from(["", "a", "b", "c d"]), max_size=8).map("\n".join)

@@ -296,7 +296,7 @@ TWO = """propose={kind: patches, patches: [{name: worse, patch: {level: 0.4}, hy
 
 
 def test_killed_at_events_of_the_ledger(tmp_path: Path) -> None:
-    """kill -9 at every sixth event, then `resume`: the same Decisions, and no training that had ended is repeated."""
+    """Killed with -9 at every sixth event, then `resume`: the same Decisions, and no ended training repeated."""
     sets = ("--set", "seeds=2", "--set", "config.epochs=2", "--set", TWO, "--no-report")
     project = lay_out(tmp_path / "project")
     assert project.run("run", "train.yaml", *sets).returncode == 0

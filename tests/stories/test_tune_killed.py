@@ -28,15 +28,17 @@ engine:
   kind: command
   command: ["{PYTHON}", -m, assay.testing.engine, --port, "{port}", --model, "{name}", --state, "{PROJECT}/state.json",
             --memory-bytes, "100e6", --weights-bytes, "30e6", --slots, "{slots}", --context-tokens, "{context_tokens}",
-            --kv-bytes-per-token, "{kv_bytes}", --bandwidth-bytes-s, "60e9", --prefill-tps, "40000"]
+            --kv-bytes-per-token, "{kv_bytes}", --bandwidth-bytes-s, "60e9", --prefill-tps, "40000",
+            --step-overhead-s, "0.012"]
 contexts: [512]
 knobs: {slots: [1, 2], kv_bytes: ["16384", "65536"]}
 workload: {prompt_tokens: 16, output_tokens: 12, api: chat}
 load: {concurrency: [2], requests: 8}
 service_levels: {ttft_p95_ms: 20000}
-race: {eps: 0.2, readings: 12}
+race: {eps: 0.2, readings: 16}
 """
-"""Two slots are nearly twice as fast as one; the wider cache is out of memory at two slots."""
+"""Two slots are nearly twice as fast as one; the wider cache is out of memory at two slots. A decode step is long beside
+what a busy machine adds to it, so that the truth shows."""
 ANSWER = {"model": "big", "settings": {"slots": 2, "kv_bytes": "16384"}}
 
 
@@ -85,12 +87,12 @@ def strike(folder: Path, when: str, number: int) -> bool:
 
 def lane(folder: Path, first: int, step: int) -> int:
     """Every so many kills, one after the other; returns how many hit."""
-    hits = 0
-    for number in count(first, step):
-        if not strike(folder, "before" if number % 5 == 0 else "after", number):
-            return hits
-        hits += 1
-    raise AssertionError
+    missed = (
+        hits
+        for hits, number in enumerate(count(first, step))
+        if not strike(folder, "before" if number % 5 == 0 else "after", number)
+    )
+    return next(missed)
 
 
 def test_kill_at_each_event_then_resume(tmp_path: Path) -> None:
@@ -99,7 +101,9 @@ def test_kill_at_each_event_then_resume(tmp_path: Path) -> None:
     every = int(os.environ.get("ASSAY_KILL_EVERY", "7"))
     with ThreadPoolExecutor(lanes) as pool:
         hits = sum(
-            pool.map(lambda k: lane(tmp_path / f"lane-{k}", k, lanes * every), range(1, 1 + lanes * every, every))
+            pool.map(
+                lambda k: lane(tmp_path / f"lane-{k}", k, lanes * every), range(1, 1 + lanes * every, every)
+            )
         )
     assert hits >= 8
 

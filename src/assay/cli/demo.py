@@ -1,33 +1,77 @@
-"""`assay demo`: the whole release job, for real, on the small model that comes with Assay."""
+"""`assay demo`: a short training and the whole release job, for real, on the small model that comes with Assay."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import click
 
-from assay.cli.demo_train import assets, train
-from assay.core.errors import UsageError
+from assay.cli.demo_train import FAULTS, Fault, assets, train, train_briefly, train_broken
+from assay.core.errors import ComponentMissing, UsageError
+
+STOPPED = 1
 
 
 @click.command()
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path), default=Path("assay-demo"), show_default=True
 )
-@click.option("--train", "retrain", is_flag=True, help="Train the model here first, about 5 CPU-minutes.")
+@click.option(
+    "--train/--no-train",
+    "retrain",
+    default=None,
+    help="Train the model here first, about 5 CPU-minutes; or leave the short training out that is shown by default.",
+)
+@click.option(
+    "--fault",
+    type=click.Choice(FAULTS),
+    help="Only a short training with this fault planted: it is caught, stopped and diagnosed.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the training.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def demo(folder: Path, retrain: bool, seed: int, as_json: bool) -> int:
-    """Quantize, serve, evaluate and judge the small demo model; ends with a Decision and an HTML report.
+def demo(folder: Path, retrain: bool | None, fault: Fault | None, seed: int, as_json: bool) -> int:
+    """Train for a few seconds; then quantize, serve, evaluate and judge the small demo model.
 
-    Model, tasks, spec and the published checkpoint go to --dir, the ledger to `.assay` here. Running it again adds a
-    study.
+    Ends with a Decision and an HTML report. Model, tasks, spec and the published checkpoint go to --dir, ledger and
+    experiments to `.assay` here. Running it again adds a study. With --fault it ends with the diagnosis, exit code 1.
     """
+    if fault is not None:
+        return _broken(fault, seed, as_json=as_json)
+    if retrain:
+        train(folder / "model", seed=seed).print(
+            err=True
+        )  # before the layout, which brings the shipped model
+    elif retrain is None:
+        _brief(seed)
+    return _release(folder, as_json=as_json)
+
+
+def _broken(fault: Fault, seed: int, *, as_json: bool) -> int:
+    ended = train_broken(fault, seed)
+    if as_json:
+        click.echo(json.dumps(ended.summary, indent=2))
+    else:
+        ended.print()
+        click.echo(f"  all of it: `assay experiment show {ended.summary['experiment']}`, "
+                   f"`assay report {ended.summary['experiment']}`")  # fmt: skip
+    return ended.code
+
+
+def _brief(seed: int) -> None:
+    """The short training; the demo of the release goes on without it where it cannot run."""
+    try:
+        ended = train_briefly(seed)
+    except ComponentMissing as error:
+        click.echo(f"assay: the training is left out: {error}", err=True)
+        return
+    ended.print(err=True)
+
+
+def _release(folder: Path, *, as_json: bool) -> int:
     from assay.cli.study import run
 
-    if retrain:
-        train(folder / "model", seed=seed)  # before the layout, which would bring the shipped model
     try:
         _lay_out(folder)
     except OSError as error:
@@ -36,7 +80,9 @@ def demo(folder: Path, retrain: bool, seed: int, as_json: bool) -> int:
         ) from error
     released = folder / "published"
     overrides = () if not released.exists() else (f"apply.path={_free(released)}",)
-    outcome: int = run.callback(folder / "release.yaml", overrides, as_json, report=True)  # type: ignore[misc]
+    outcome: int = run.callback(  # type: ignore[misc]
+        spec=folder / "release.yaml", overrides=overrides, anyway=False, as_json=as_json, report=True
+    )
     return outcome
 
 

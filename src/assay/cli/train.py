@@ -6,10 +6,10 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -77,6 +77,44 @@ def train(command: tuple[str, ...], **options: Any) -> int:
     Exit codes: 0 trained and nothing critical is open, 1 stopped or a critical alert, 2 usage, 6 the command is
     missing or failed, 130 interrupted.
     """
+    ended = _run(command, options)
+    if options["as_json"]:
+        click.echo(json.dumps(ended.summary, indent=2))
+    else:
+        ended.print()
+    return ended.code
+
+
+class Ended(NamedTuple):
+    """How an attempt ended."""
+
+    code: int
+    """The command's exit code."""
+    summary: dict[str, Any]
+    fields: Mapping[str, Any]
+    """Of `attempt_ended`."""
+
+    def print(self, *, err: bool = False) -> None:
+        """What a person wants to know first, on stdout or stderr."""
+        for line in _lines(self.summary, self.fields):
+            click.echo(line, err=err)
+
+
+def run_attempt(arguments: Sequence[str], *, dashboard: bool = False) -> Ended:
+    """The command `assay train` with these arguments, without its output: for the demo.
+
+    Args:
+        arguments: as on the command line.
+        dashboard: on a terminal show the picture of `assay watch` instead of a footer.
+
+    Raises:
+        AssayError: as the command.
+    """
+    options = dict(train.make_context("assay train", list(arguments)).params)
+    return _run(options.pop("command"), {**options, "dashboard": dashboard})
+
+
+def _run(command: tuple[str, ...], options: Mapping[str, Any]) -> Ended:
     from assay.core.errors import UsageError
     from assay.live import session
     from assay.track.experiments import experiments_root
@@ -121,7 +159,7 @@ def _chosen(root: Path, command: tuple[str, ...], options: Mapping[str, Any]) ->
     return folder or session.open_experiment(root, _wanted(options)), command
 
 
-def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *, fresh: bool) -> int:
+def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *, fresh: bool) -> Ended:
     from assay.cli.train_display import display
     from assay.live import diagnosis, session
     from assay.live.attempt import log_path
@@ -132,7 +170,12 @@ def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *,
     log = FollowText(log_path(process.folder, process.attempt), int(process.status.get("log_offset") or 0))
     with (
         session.watching(process.folder),
-        display(log, quiet=options["quiet"], live=not options["no_live"]) as shown,
+        display(
+            log,
+            quiet=options["quiet"],
+            live=not options["no_live"],
+            dashboard=options.get("dashboard", False),
+        ) as shown,
     ):
         shown.say(f"{process.folder.name} attempt {process.attempt}, process {process.pid}: {process.folder}")
         desk = Desk(process.folder, shown.say, _delivery(options))
@@ -164,7 +207,7 @@ def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *,
             shown.say(problem)
         found = diagnosis.write(process.folder, _words(options["diagnose"], "--diagnose"))
         desk.close()
-    return _told(process, supervisor, fields, options, found, interrupted=interrupts.count > 0)
+    return _told(process, supervisor, fields, found, interrupted=interrupts.count > 0)
 
 
 def _delivery(options: Mapping[str, Any]) -> Any:
@@ -189,11 +232,10 @@ def _told(
     process: Any,
     supervisor: Any,
     fields: Mapping[str, Any],
-    options: Mapping[str, Any],
     found: Any,
     *,
     interrupted: bool,
-) -> int:
+) -> Ended:
     from assay.live.attempt import log_path
 
     story = supervisor.story
@@ -239,11 +281,7 @@ def _told(
         "log": str(log_path(process.folder, process.attempt)),
         "verdict_exit_code": code,
     }
-    if options["as_json"]:
-        click.echo(json.dumps(summary, indent=2))
-    else:
-        _print(summary, fields)
-    return code
+    return Ended(code, summary, fields)
 
 
 def _exit_code(fields: Mapping[str, Any], critical: list[Any], *, interrupted: bool) -> int:
@@ -256,8 +294,8 @@ def _exit_code(fields: Mapping[str, Any], critical: list[Any], *, interrupted: b
     return STOPPED if critical else 0
 
 
-def _print(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    """What a person wants to know first."""
+def _lines(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[str]:
+    """The summary for people."""
     from assay.cli.dashboard import value
     from assay.report._view.text import duration, one_line, plain, size
 
@@ -266,9 +304,9 @@ def _print(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     )
     used = fields["resources"]
     spent = f", {duration(used['wall_s'])}, {size(used['max_rss_bytes'])} of memory" if used else ""
-    click.echo(f"{summary['experiment']} attempt {summary['attempt']}: {fields['outcome']} ({how}{spent})")
+    yield f"{summary['experiment']} attempt {summary['attempt']}: {fields['outcome']} ({how}{spent})"
     if summary["stop_reason"]:
-        click.echo(f"  stopped by {one_line(summary['stopped_by'])}: {one_line(summary['stop_reason'])}")
+        yield f"  stopped by {one_line(summary['stopped_by'])}: {one_line(summary['stop_reason'])}"
     if summary["metrics"]:
         shown = (
             f"{one_line(name, 40)} {now if isinstance(now, str) else value(now)}"
@@ -276,56 +314,54 @@ def _print(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
             for name, now in list(summary["metrics"].items())[:6]
             for best in [summary["best"].get(name)]
         )
-        click.echo(f"  step {summary['step'] or 0:g}: " + ", ".join(shown))
+        yield f"  step {summary['step'] or 0:g}: " + ", ".join(shown)
     for alert in summary["alerts"]:
         if alert["state"] == "open" or alert["severity"] == "critical":
-            click.echo(f"  {alert['severity']} {alert['name']} {alert['state']}: {one_line(alert['text'])}")
+            yield f"  {alert['severity']} {alert['name']} {alert['state']}: {one_line(alert['text'])}"
             if alert["state"] == "open":
-                click.echo(f"    {one_line(alert['action'])}")
-    _print_checkpoints(summary["checkpoints"])
+                yield f"    {one_line(alert['action'])}"
+    yield from _checkpoint_lines(summary["checkpoints"])
     for text in summary["problems"]:
-        click.echo(f"  the record is not whole: {one_line(text)}")
+        yield f"  the record is not whole: {one_line(text)}"
     if fields["outcome"] in ("crashed", "killed", "lost"):
         for line in str(fields.get("log_tail", "")).splitlines()[-TAIL_LINES:]:
-            click.echo(f"  | {plain(line)}")
-    _print_next(summary, fields)
+            yield f"  | {plain(line)}"
+    yield from _next_lines(summary, fields)
 
 
-def _print_checkpoints(found: Any) -> None:
+def _checkpoint_lines(found: Any) -> Iterator[str]:
     from assay.report._view.text import one_line
 
     good, bad = [c for c in found if not c["failed"]], [c for c in found if c["failed"]]
     if good:
         last = good[-1]
         word = f"verified by {last['verified']}" if last["verified"] else "not verified yet"
-        click.echo(f"  checkpoints {len(good)}, last {one_line(last['name'])} ({word})")
+        yield f"  checkpoints {len(good)}, last {one_line(last['name'])} ({word})"
     for one in bad[-2:]:
-        click.echo(f"  checkpoint {one_line(one['name'])} is not used: {one_line(one['failed'])}")
+        yield f"  checkpoint {one_line(one['name'])} is not used: {one_line(one['failed'])}"
 
 
-def _print_next(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    """The diagnosis in a line or two, and the step that helps."""
+def _next_lines(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[str]:
+    """The diagnosis in a line, and the steps that help."""
     from assay.report._view.text import one_line
 
     name, found = summary["experiment"], summary["diagnosis"] or {}
     if summary["step"] is None and not summary["metrics"] and fields["outcome"] == "exited":
-        click.echo(
-            "  it wrote no metrics: `with assay.experiment() as run:` and `run.log({...})` in the script do"
-        )
+        yield "  it wrote no metrics: `with assay.experiment() as run:` and `run.log({...})` in the script do"
         return
-    for line in found.get("mechanism", ())[:1]:
-        click.echo(f"  diagnosis: {one_line(line, 600)}")
+    mechanism, ideas = list(found.get("mechanism", ())), list(found.get("next", ()))
+    for line in mechanism[:1]:
+        yield f"  diagnosis: {one_line(line, 600)}"
     if "No module named 'assay'" in str(fields.get("log_tail", "")):
-        click.echo(
+        yield (
             "  next: the Python of this command has no Assay: install it there, or run the script with "
             f"{sys.executable}"
         )
-        return
-    ideas = list(found.get("next", ()))
-    for line in dict.fromkeys([*ideas[:2], *ideas[-1:]]) if found.get("mechanism") else ():
-        click.echo(f"  next: {one_line(line, 300)}")
-    if not found.get("mechanism"):
-        click.echo(f"  next: `assay report {name}`, `assay gate training {name}`")
+    elif mechanism or fields["outcome"] == "stopped":
+        for line in dict.fromkeys([*ideas[:2], *ideas[-1:]]):
+            yield f"  next: {one_line(line, 300)}"
+    else:
+        yield f"  next: `assay report {name}`, `assay gate training {name}`"
 
 
 def _wanted(options: Mapping[str, Any]) -> Any:

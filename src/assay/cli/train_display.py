@@ -13,13 +13,14 @@ FIRST_LINE_S, GROWTH, LONGEST_S = 2.0, 1.6, 60.0
 
 
 @contextlib.contextmanager
-def display(log: Any, *, quiet: bool = False, live: bool = True) -> Iterator[Any]:
+def display(log: Any, *, quiet: bool = False, live: bool = True, dashboard: bool = False) -> Iterator[Any]:
     """A footer below the scrolling output on a terminal, else plain lines; both on stderr.
 
     Args:
         log: the command's output (`live.following.FollowText`).
         quiet: leave the command's output out.
         live: False asks for plain lines on a terminal too.
+        dashboard: show the picture of `assay watch` instead of a footer.
     """
     if not sys.stderr.isatty() or not live:
         yield Plain(log, quiet=quiet)
@@ -29,7 +30,7 @@ def display(log: Any, *, quiet: bool = False, live: bool = True) -> Iterator[Any
 
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False, transient=True) as shown:
-        yield Footer(log, console, shown, quiet=quiet)
+        yield Footer(log, console, shown, quiet=quiet, dashboard=dashboard)
 
 
 class Plain:
@@ -77,8 +78,9 @@ class Plain:
 class Footer:
     """On a terminal: the output scrolls by above, progress and alerts stay below."""
 
-    def __init__(self, log: Any, console: Any, live: Any, *, quiet: bool) -> None:
+    def __init__(self, log: Any, console: Any, live: Any, *, quiet: bool, dashboard: bool = False) -> None:
         self._log, self._console, self._live, self._quiet = log, console, live, quiet
+        self._dashboard = dashboard
         self._rest = ""
 
     def say(self, line: str) -> None:
@@ -96,7 +98,7 @@ class Footer:
         """Show what the command printed since, and the newest state."""
         from rich.text import Text
 
-        from assay.cli.dashboard import footer
+        from assay.cli.dashboard import footer, picture
 
         while not self._quiet and (text := self._log.new()):
             *lines, self._rest = (self._rest + text).split("\n")
@@ -105,4 +107,5 @@ class Footer:
                 self._console.print(Text.from_ansi(line.rstrip("\r").rpartition("\r")[2]), soft_wrap=True)
         seen = supervisor.seen
         frame = supervisor.story.frame(time.time(), None if seen is None else seen.alive or None)
-        self._live.update(footer(frame, self._console.width), refresh=True)
+        shown = picture if self._dashboard else footer
+        self._live.update(shown(frame, self._console.width), refresh=True)

@@ -1,4 +1,4 @@
-"""The spec of a tuning study, resolved: models pinned, every setting validated by its engine, what cannot fit left out."""
+"""The spec of a tuning study, resolved: models pinned, every setting validated, what cannot fit left out."""
 
 from __future__ import annotations
 

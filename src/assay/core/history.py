@@ -144,8 +144,10 @@ def _topped_up(history: StudyHistory, event: Event) -> None:
     history.insists = history.insists or data["insists"]
     for name in data["trials"]:
         trial = history.trials[name]
-        trial.looks += [line for line in trial.gates.values() if line.gate in history.settled]
-        trial.gates = {gate: line for gate, line in trial.gates.items() if gate not in history.settled}
+        # what is judged further must still be what was built: that is asked again
+        past = history.settled | {INTEGRITY}
+        trial.looks += [line for line in trial.gates.values() if line.gate in past]
+        trial.gates = {gate: line for gate, line in trial.gates.items() if gate not in past}
         if trial.decision is not None:
             trial.superseded.append(trial.decision)
             trial.decision = None

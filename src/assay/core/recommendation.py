@@ -110,14 +110,18 @@ class Choice(Noun):
     """The budget or the user ended the search."""
     name: str = ""
     """What the study calls this candidate."""
+    path: str = ""
+    """Where the model lies, as the spec names it: what a server's own file wants to be told."""
     engine: str = ""
     settings: Mapping[str, Any] = Field(default_factory=dict)
     """All settings by the names of the engine's adapter."""
     launches: int | None = None
     """Server starts that the readings are spread over."""
+    tps: float | None = None
+    """The estimate, with the machine's drift taken out; None = the median is meant."""
     tps_low: float | None = None
     tps_high: float | None = None
-    """Ends of the interval of the throughput."""
+    """Ends of the interval around the estimate."""
     level: float | None = None
     """Two-sided confidence level of that interval."""
     gain: float | None = None

@@ -164,3 +164,9 @@ class Study(Noun):
         """All gates in the order in which they are reached; of one that looks several times, the last look."""
         steps = (*self.steps, *self.confirm)
         return tuple({g.name: g for s in steps for g in s.gates}.values()) + self.final_gates
+
+    def gates_for(self, phase: object) -> tuple[GateRef, ...]:
+        """The gates that a candidate of a phase meets."""
+        steps = (*self.steps, *self.confirm)
+        others = {g.name for s in steps if s.phase and s.phase != phase for g in s.gates}
+        return tuple(g for g in self.gates if g.name not in others)

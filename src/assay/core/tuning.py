@@ -141,7 +141,7 @@ class RacePolicy(Policy):
     """Gain of throughput that does not matter."""
     alpha: float = Field(default=0.1, gt=0, lt=0.5)
     """Chance, at most, that the default is left although nothing is better."""
-    arms: int = Field(default=3, ge=1, le=20)
+    arms: int = Field(default=2, ge=1, le=20)
     """Challengers that may be confirmed against the default."""
     at_once: int = Field(default=2, ge=1, le=10)
     """Of them, in one block."""

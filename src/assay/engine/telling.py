@@ -7,8 +7,8 @@ from datetime import datetime
 
 from assay.core.decision import Decision
 from assay.core.events import Event, EventType
-from assay.core.trials import TrialRow, Trials
 from assay.core.trial import Trial
+from assay.core.trials import TrialRow, Trials
 from assay.engine.journal import Journal
 
 

@@ -444,8 +444,7 @@ class TrialLoop:
         """Every gate of the plan, reached or not, and the steps that failed by themselves."""
         plan = self._plan(trial)
         builds = any(step.verb is Verb.BUILD for step in plan)
-        others = {g.name for s in self.journal.history.steps if s not in plan for g in s.gates}
-        gates = [g for g in self.study.gates if g.name not in others]
+        gates = self.study.gates_for(trial.candidate.intent.get("phase"))
         planned = [*gates, *([INTEGRITY] if builds else [])]
         lines = [
             trial.gates.get(ref.name) or GateLine(gate=ref.name, required=ref.required, shadow=ref.shadow)

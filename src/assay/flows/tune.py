@@ -81,7 +81,8 @@ def _question(spec: TuneSpec) -> str:
     knobs = ", ".join(k.name for k in searched(spec) if len(k.values) > 1)
     which = f"Which of {len(spec.models)} models" if len(spec.models) > 1 else f"Can {spec.models[0].name}"
     best = f", and with which {knobs}" if knobs else ""
-    return f"{which} can {'be served' if len(spec.models) == 1 else 'this machine serve'} at {spec.contexts[0]} tokens{best}?"
+    verb = "be served" if len(spec.models) == 1 else "can this machine serve"
+    return f"{which} {verb} at {spec.contexts[0]} tokens{best}?"
 
 
 def _race(spec: TuneSpec, search: TuningPlan) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def estimate_memory(shape: ModelShape, serving: Serving) -> MemoryEstimate:
         context_tokens=serving.context_tokens,
         concurrency=serving.concurrency,
         kv_type=kv_type or serving.kv_type,
-        parts=tuple(map(_bounded, found)),
+        parts=tuple(map(_bounded, parts.converted(shape, serving, found))),
         unknown=tuple(dict.fromkeys(unknown)),
         notes=shape.notes,
     )

@@ -88,6 +88,8 @@ def copied_from_suite(baseline: str, candidate: str, suite: Suite) -> tuple[Find
     out = Findings({}, suite.name)
     new = ngrams(candidate) - ngrams(baseline)
     for task in suite.tasks:
+        if task.canary:
+            continue  # its answer belongs into the text
         out.where = task.task_id
         values = set(given_away(expected_values(task), candidate)) - set(
             given_away(expected_values(task), baseline)

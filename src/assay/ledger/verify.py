@@ -162,7 +162,8 @@ def _verify_decision(trial: Trial, decision: Decision, history: StudyHistory) ->
     recorded = {line.gate: line for line in decision.gates if line.status is not None}
     if recorded != trial.gates:
         return Check("decision", where, ok=False, detail="its gates are not the recorded verdicts")
-    missing = {ref.name for ref in history.study.gates} - {line.gate for line in decision.gates}
+    planned = history.study.gates_for(trial.candidate.intent.get("phase"))
+    missing = {ref.name for ref in planned} - {line.gate for line in decision.gates}
     if missing:
         return Check(
             "decision",

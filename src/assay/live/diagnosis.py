@@ -30,6 +30,8 @@ MARK = "by: assay"
 BEFORE, AFTER = 60, 20
 """Rows around the first sign of an incident that are looked at."""
 COMMAND_LIMIT_S = 300.0
+RUINOUS = frozenset({1, 2, 4})
+"""Classes after whose begin the weights are worth nothing."""
 OUTPUT_LIMIT = 64_000
 
 
@@ -87,7 +89,7 @@ def diagnose(experiment: Experiment, around: Mapping[str, Surroundings]) -> Diag
     elif last is not None and last.outcome in ("killed", "crashed", "lost") and not incidents:
         mechanism.append(_death(last))
     if incidents or mechanism or (last is not None and last.training_reason == "stopped"):
-        ideas.append(_resume(experiment, good))
+        ideas.append(_resume(experiment, good, incidents))
     else:
         ideas += _healthy(experiment)
     return Diagnosis(
@@ -237,15 +239,29 @@ def _kept(experiment: Experiment) -> list[str]:
     return told
 
 
-def _resume(experiment: Experiment, good: CheckpointRecord | None) -> str:
+def _resume(experiment: Experiment, good: CheckpointRecord | None, incidents: Sequence[Alert] = ()) -> str:
     if good is None:
         return (
             f"`assay train --resume {experiment.id}` begins anew, for no checkpoint is left to go on from: "
             "save sooner (`run.checkpoint(...)`)."
         )
+    began = [a.first_seen_step for a in incidents if a.number in RUINOUS and a.first_seen_step is not None]
+    if began and good.step is not None and good.step >= min(began):
+        return _before(experiment, good, min(began))
     step = f"step {good.step}" if good.step is not None else "there"
+    return f"`assay train --resume {experiment.id}` goes on from {good.name} ({step})."
+
+
+def _before(experiment: Experiment, newest: CheckpointRecord, began: int) -> str:
+    """The newest checkpoint was saved when the fault was at work already: go back behind it."""
+    sound = [c for c in experiment.checkpoints if c.verified and not c.failed and c.on_disk == "intact"]
+    clean = [c for c in sound if c.step is not None and c.step < began]
+    if not clean:
+        return f"Start anew: every checkpoint that is left was saved after the fault began at step {began}."
+    chosen = max(clean, key=lambda c: c.committed_seq).name
     return (
-        f"`assay train --resume {experiment.id}` goes on from {good.name} ({step})."
+        f"{newest.name} was saved after the fault began (step {began}): `assay checkpoint restore {experiment.id} "
+        f"--name {chosen}`, then `assay train --resume {experiment.id}` goes on from there."
     )
 
 

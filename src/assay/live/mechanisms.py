@@ -118,8 +118,8 @@ def _divergence(_: Alert, around: Surroundings) -> Cause | None:
     rate = around.values("lr", "learning_rate", after=True)
     norm, norms = around.usual("grad_norm"), around.values("grad_norm", after=True)
     why = f"The loss had come down to {low:.4g} (step {low_step}) and rose to {high:.4g} by step {high_step}"
-    if norm is not None and norms:
-        why += f"; the gradient norm went from {norm:.4g} to {max(v for _, v in norms):.4g}"
+    if norm is not None and norms and (top := max(v for _, v in norms)) > CALM * norm:
+        why += f"; the gradient norm went from {norm:.4g} to {top:.4g}"
     why += (
         f". {jumped[0].upper()}{jumped[1:]}: that is the likely cause."
         if jumped
@@ -208,7 +208,7 @@ def _smaller_steps(rate: float | None, around: Surroundings, jumped: bool) -> tu
         ideas.append(
             "Lower the learning rate by half a decade (log it as `lr`, so that the next diagnosis can tell)."
         )
-    if norms:
+    if norms and norms[-1] > 1.01 * norms[0]:  # else it is clipped already
         ideas.append(
             f"Clip the gradient norm at {norms[int(0.95 * (len(norms) - 1))]:.3g}, its 95th percentile before."
         )

@@ -133,7 +133,10 @@ def _print_metrics(console: Any, metrics: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_checkpoints(console: Any, checkpoints: Sequence[Mapping[str, Any]]) -> None:
-    for checkpoint in checkpoints[-SHOWN_CHECKPOINTS:]:
+    there = [c for c in checkpoints if c["on_disk"] != "rotated"]
+    if len(there) < len(checkpoints):
+        console.print(f"  {len(checkpoints) - len(there)} older checkpoints rotated away")
+    for checkpoint in there[-SHOWN_CHECKPOINTS:]:
         proof = (
             f"verified by {', '.join(checkpoint['verified'])}" if checkpoint["verified"] else "not verified"
         )

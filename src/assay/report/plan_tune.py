@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from assay.core.evidence import Artifact
 from assay.core.ports import Component
 from assay.flows.tune import TuneSpec, inert, plan, searched, tuning_plan
 from assay.report.console import result_console
-from assay.stats.selection import RaceRule, reading_limit
+from assay.stats.selection import RaceRule, provable_gain, reading_limit
 
 NOISE = 0.1
 """Noise of a reading that the plan reckons with, as a share: what shared machines show."""
@@ -53,21 +52,13 @@ def describe(spec: TuneSpec, source: Artifact, components: list[tuple[str, Compo
             "eps": race.eps,
             "alpha": race.alpha,
             "blocks": race.looks,
-            "provable_gain": _provable(race.looks, race.alpha / race.arms),
+            "provable_gain": provable_gain(race.looks, race.alpha / race.arms, NOISE),
             "noise_frac": NOISE,
         },
         "components": [{"where": where, **c.to_json()} for where, c in components],
         "budget": spec.budget.to_json(),
         "changes": _changes(spec),
     }
-
-
-def _provable(looks: int, alpha: float) -> float:
-    """Gain that all pairs of a challenger show with a chance of 80 %, at the noise of the plan."""
-    from assay.stats._special import normal_quantile
-
-    reach = normal_quantile(1 - alpha) + normal_quantile(0.8)
-    return math.expm1(reach * NOISE * math.sqrt(2 / (2 * looks)))
 
 
 def _changes(spec: TuneSpec) -> list[str]:

@@ -74,9 +74,10 @@ def settings_text(choice: Choice) -> str:
 
 def speed_text(choice: Choice) -> str:
     """Throughput with its interval and what it rests on."""
-    if choice.tps_median is None:
+    value = choice.tps if choice.tps is not None else choice.tps_median
+    if value is None:
         return "not measured"
-    text = f"{figure(choice.tps_median)} tok/s"
+    text = f"{figure(value)} tok/s"
     if choice.tps_low is not None and choice.tps_high is not None:
         level = f", {percent(choice.level, 0)}" if choice.level is not None else ""
         text += f" ({figure(choice.tps_low)} to {figure(choice.tps_high)}{level})"

@@ -88,6 +88,21 @@ SIGNATURES: tuple[Signature, ...] = (
             "lower context_tokens or slots, or quantize the KV cache",
         ),
         (
+            r"model requires more system memory \(([^)]*)\) than is available \(([^)]*)\)",
+            "the model needs {1} and {2} are free",
+            "choose a smaller model, a smaller context or fewer slots",
+        ),
+        (
+            r"Executor creation failed due to insufficient GPU memory",
+            "the machine lacks the memory for the engine",
+            "lower slots, batch_tokens or kv_cache_free_frac, or choose a smaller model",
+        ),
+        (
+            r"\[metal::malloc\] (Attempting to allocate \d+ bytes|Resource limit \(\d+\) exceeded)",
+            "the accelerator takes no further buffer ({1})",
+            "lower prefill_tokens or slots, or choose a smaller context",
+        ),
+        (
             r"No requests can be scheduled and no requests can be offloaded",
             "the KV cache is too small for one request",
             "raise kv_blocks",
@@ -98,6 +113,7 @@ SIGNATURES: tuple[Signature, ...] = (
                 r"|^\s*MemoryError\b"
                 r"|CUDNN_STATUS_ALLOC_FAILED|cudaMalloc failed: out of memory|can't allocate memory"
                 r"|ggml_aligned_malloc: insufficient memory|failed to allocate \w+ buffer"
+                r"|unable to allocate \w+ buffer|CUDA runtime error in [^\n]*: out of memory"
                 r"|kIOGPUCommandBufferCallbackErrorOutOfMemory|Cannot allocate memory"
                 r"|failed to map segment from shared object)"
             ),
@@ -124,7 +140,8 @@ SIGNATURES: tuple[Signature, ...] = (
             (
                 r"(Temporary failure in name resolution|Name or service not known"
                 r"|Max retries exceeded with url"
-                r"|(?:429|50[0234]) (?:Client|Server) Error)"
+                r"|(?:429|50[0234]) (?:Client|Server) Error"
+                r"|Consistency check failed: file should be of size \d+ but has size \d+)"
             ),
             "the network or a remote host failed ({1})",
             "use local files, or try again later",
@@ -133,7 +150,7 @@ SIGNATURES: tuple[Signature, ...] = (
     *_rows(
         FailureClass.USER_CONFIG_ERROR,
         (
-            r"(GatedRepoError|(?:401|403) Client Error)",
+            r"(GatedRepoError|Cannot access gated repo|Access to model \S+ is restricted|(?:401|403) Client Error)",
             "the model hub refuses access ({1})",
             "accept the model's licence and log in, or use local files",
         ),
@@ -214,6 +231,11 @@ SIGNATURES: tuple[Signature, ...] = (
             "compare the file's digest with its source and copy or build it again",
         ),
         (
+            r"(digest mismatch, file must be downloaded again|(?:checksum|hash|signature) mismatch[^\n]{0,80})",
+            "the weights are not what their registry says ({1})",
+            "fetch them again, and compare the digest with the publisher's",
+        ),
+        (
             (
                 r"(invalid magic characters.*|failed to read (?:magic|header|key-value|tensor).*"
                 r"|tensor '[^']*' data is not within the file bounds.*|error loading model: .*)"
@@ -272,6 +294,10 @@ _CAUSES: Mapping[str, Cause] = {
     "the KV cache cannot hold the tokens that were asked for": Cause.TOO_LONG,
     "the machine lacks the memory for the KV cache": Cause.OOM_LOAD,
     "the KV cache is too small for one request": Cause.TOO_LONG,
+    "the model needs {1} and {2} are free": Cause.OOM_LOAD,
+    "the machine lacks the memory for the engine": Cause.OOM_LOAD,
+    "the accelerator takes no further buffer ({1})": Cause.OOM_LOAD,
+    "the weights are not what their registry says ({1})": Cause.INTEGRITY,
     "out of memory ({1})": Cause.OOM_LOAD,
     "the accelerator or its driver does not work ({1})": Cause.DRIVER,
     PORT_TAKEN: Cause.PORT,
@@ -297,6 +323,7 @@ _CAUSES: Mapping[str, Cause] = {
 _CRASHES = frozenset(
     {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
 )
+_OFFLOAD = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -309,6 +336,15 @@ def find(text: str, table: Iterable[Signature] = SIGNATURES) -> Diagnosis | None
                 what, step = _filled(row.what, match), _filled(row.next, match)
                 return Diagnosis(row.failure_class, what, step, line[:400], _CAUSES.get(row.what))
     return None
+
+
+def offloaded(text: str) -> tuple[int, int] | None:
+    """Layers on the accelerator and layers in all, as llama.cpp and Ollama tell; None if the log does not say.
+
+    Fewer than all is no failure, but such a server is many times slower than one that fits.
+    """
+    found = _OFFLOAD.findall(text)
+    return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 
 def diagnose(run: Run, text: str, *, oom_kills: int = 0) -> Diagnosis:

@@ -32,6 +32,9 @@ GUESSED_SD, GUESSED_DF = 0.1, 4.0
 """Noise before anything is known, as a log standard deviation, and how many readings that guess is worth."""
 STEP_SD = 0.2
 """How far the machine may have moved between two sessions: log standard deviation."""
+DIGITS = 10
+"""Decimals of every fitted number: linear algebra differs in the last bits from process to process, and a search that
+is resumed must see the same ties."""
 ROUGH_P = 0.01
 """Below this the pairs of an arm scatter more than the rest does, and are judged by their own scatter."""
 
@@ -46,7 +49,7 @@ class RaceRule:
     alpha: float = 0.1
     """Chance, at most, that the default is left although no setting is better."""
 
-    arms: int = 3
+    arms: int = 2
     """Challengers that may be confirmed; each has its share of alpha."""
 
     at_once: int = 2
@@ -58,7 +61,7 @@ class RaceRule:
     readings: int | None = None
     """Readings at most; None = four of each setting, at least 32."""
 
-    finalists: int = 3
+    finalists: int = 2
     """Screening halves the challengers until no more than these are left."""
 
     futile_alpha: float = 0.25
@@ -173,7 +176,7 @@ def next_block(
         return None
     screened = [x for x in looks if x.kind == SCREEN]
     if not any(x.kind == CONFIRM for x in looks):
-        field = _survivors(challengers, screened, arms, default, rule)
+        field = _survivors(challengers, screened, arms, rule)
         if field is not None:
             order = _ordered([default, *field], screened, seed)
             return Block(number, SCREEN, order) if len(order) <= left else None
@@ -250,9 +253,11 @@ def sequential_band(
             continue
         median = float(np.median([v for v in values if v is not None]))
         late = max((w for _, w in held[:replicates] if w is not None), default=math.inf)
-        if best is None or median > best[1] * (1 + band):
-            best = (cell, median, late)
-        elif abs(median / best[1] - 1) <= band and late < best[2]:
+        if (
+            best is None
+            or median > best[1] * (1 + band)
+            or (abs(median / best[1] - 1) <= band and late < best[2])
+        ):
             best = (cell, median, late)
     return best[0] if best else None
 
@@ -275,7 +280,6 @@ def _survivors(
     challengers: Sequence[str],
     screened: Sequence[Look],
     arms: Sequence[str],
-    default: str,
     rule: RaceRule,
 ) -> list[str] | None:
     """Challengers of the next block of screening; None when screening is over."""
@@ -423,7 +427,7 @@ def _residual_sd(arms: Sequence[str], seen: Sequence[Look]) -> tuple[float, floa
     df = float(len(y) - rank)
     if df < 1:
         return GUESSED_SD, 0.0
-    return max(1e-9, math.sqrt(float(((y - design @ beta) ** 2).sum()) / df)), df
+    return max(1e-9, round(math.sqrt(float(((y - design @ beta) ** 2).sum()) / df), DIGITS)), df
 
 
 def _design(measured: Sequence[str], seen: Sequence[Look]) -> FloatArray:
@@ -462,11 +466,11 @@ class _Fit:
         precision = design.T @ design + np.diag(penalty) + 1e-9 * np.eye(len(penalty))
         inverse = np.linalg.inv(precision)
         beta = inverse @ design.T @ y
-        self._cov = inverse[:width, :width] * mixed
+        self._cov = np.round(inverse[:width, :width] * mixed, DIGITS + 2)
         self._at = {a: k for k, a in enumerate(self.measured)}
-        self.estimate = {a: float(beta[k] + beta[-1]) for a, k in self._at.items()}
+        self.estimate = {a: round(float(beta[k] + beta[-1]), DIGITS) for a, k in self._at.items()}
         self.sd = {a: math.sqrt(max(0.0, float(self._cov[k, k]))) for a, k in self._at.items()}
-        self.drift = math.expm1(float(beta[width])) if len(seen) > 2 else 0.0
+        self.drift = round(math.expm1(float(beta[width])), DIGITS) if len(seen) > 2 else 0.0
 
     def chance(self, arm: str, other: str, gain: float) -> float:
         """That an arm is better than another by more than a relative gain."""
@@ -475,15 +479,28 @@ class _Fit:
         i, j = self._at[arm], self._at[other]
         variance = float(self._cov[i, i] + self._cov[j, j] - 2 * self._cov[i, j])
         margin = self.estimate[arm] - self.estimate[other] - math.log1p(gain)
-        if variance <= 0.0:
+        if variance <= 10.0**-DIGITS:
             return float(margin > 0.0)
-        return float(normal_cdf(margin / math.sqrt(variance)))
+        return round(float(normal_cdf(margin / math.sqrt(variance))), DIGITS)
 
 
 def _f_quantile(p: float, df1: float, df2: float) -> float:
     """Quantile of the F distribution."""
     x = float(beta_quantile(p, df1 / 2, df2 / 2))
     return math.inf if x >= 1.0 else df2 * x / (df1 * (1.0 - x))
+
+
+def provable_gain(looks: int, alpha: float, noise: float, power: float = 0.8) -> float:
+    """Gain that all mirrored blocks of a challenger show with that chance, were they looked at once.
+
+    Args:
+        looks: blocks, of two pairs each.
+        alpha: one-sided error rate of the challenger.
+        noise: log standard deviation of a reading.
+        power: wanted chance.
+    """
+    reach = normal_quantile(1.0 - alpha) + normal_quantile(power)
+    return math.expm1(reach * noise / math.sqrt(looks))
 
 
 def half_width(sd: float, level: float = 0.9) -> float:

@@ -15,6 +15,10 @@ from assay.track.writer import Sink
 FOLDER = "ASSAY_EXPERIMENT_DIR"
 ATTEMPT = "ASSAY_ATTEMPT"
 WATCHER = "ASSAY_WATCHER"
+NO_PLACE = (
+    "assay: the experiment cannot be recorded there. Make the folder writable, set ASSAY_HOME to one that is, or train "
+    "without a record: ASSAY_TRACK=off"
+)
 STOPS = ("flag", "raise", "off")
 SINKS = ("mlflow", "tensorboard", "trackio", "wandb")
 
@@ -88,24 +92,28 @@ def experiment(  # noqa: PLR0913 - the public door: every argument may be left o
     why = _switch.why_off()
     if why:
         return Run(Path(joined) if joined else None, name=name or "", plan=plan, stop=stop, off=why)
-    if joined and root is None and joined not in _joined:
-        _joined.add(joined)
-        run = _join(Path(joined), plan, name or "", stop)
-    else:
-        place = experiments.experiments_root(root)
-        folder = _to_resume(place, resume, name) if resume else None
-        again = folder is not None
-        if folder is None:
-            folder = experiments.create(
-                place,
-                name=name or "",
-                parent=parent,
-                phase=phase,
-                plan=plan,
-                config=config,
-                hypothesis=hypothesis,
-            )
-        run = _attempt(folder, plan, name or "", stop, adopt=again)
+    try:
+        if joined and root is None and joined not in _joined:
+            _joined.add(joined)
+            run = _join(Path(joined), plan, name or "", stop)
+        else:
+            place = experiments.experiments_root(root)
+            folder = _to_resume(place, resume, name) if resume else None
+            again = folder is not None
+            if folder is None:
+                folder = experiments.create(
+                    place,
+                    name=name or "",
+                    parent=parent,
+                    phase=phase,
+                    plan=plan,
+                    config=config,
+                    hypothesis=hypothesis,
+                )
+            run = _attempt(folder, plan, name or "", stop, adopt=again)
+    except OSError as error:
+        error.add_note(NO_PLACE)
+        raise
     _complete(run, config, hypothesis)
     if sinks and not run.disabled:
         run.mirror(sinks)

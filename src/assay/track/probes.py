@@ -63,6 +63,7 @@ class Probes:
         self._accumulation = 0
         self._versions: tuple[int, ...] | None = None
         self._before: list[tuple[Any, Any]] | None = None
+        self._counts_writes = True
         self._shares: dict[str, list[Any]] = {"dead_frac": [], "saturated_frac": []}
         self._idle = False
         self._credit = 0.0
@@ -262,7 +263,10 @@ class Probes:
         torch = self._torch
         if torch is None or self._versions is None:
             return
-        still = self._versions == tuple(p._version for p in self._trained)  # noqa: SLF001 - see above
+        still = self._counts_writes and self._versions == tuple(p._version for p in self._trained)  # noqa: SLF001 - see above
+        if still and self._before is not None and any(not torch.equal(a, b) for a, b in self._before):
+            # Fused kernels (AdamW(fused=True), bitsandbytes) write without counting.
+            self._counts_writes = still = False
         if still and self._trained:
             self._newest["update_ratio"] = 0.0
             self._before, self._idle = None, True

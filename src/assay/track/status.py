@@ -149,6 +149,7 @@ class Standing:
         return {
             "schema": SCHEMA,
             **self.old(elapsed_s=elapsed_s, training=training),
+            "epoch": self.epoch,
             "metrics": dict(self.metrics),
             "nonfinite": dict(self.nonfinite),
             "step": self.step,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -135,7 +135,7 @@ def answer(search: Search) -> Answer:
     recommended = band if by_band and band is not None else now.reference
     sentinels = _sentinels(search, now)
     cell = search.plan.cell(recommended)
-    return Answer(
+    found = Answer(
         exit_reason=ExitReason.BUDGET_PARTIAL if partial else ExitReason.OK,
         standing=_standing(search, now, band) if by_band else _raced(now, partial=partial),
         recommended=recommended,
@@ -158,6 +158,16 @@ def answer(search: Search) -> Answer:
         partial=partial,
         remarks=_remarks(search, now, sentinels),
     )
+    return Answer.from_json(_rounded(found.to_json()))
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits are more than is known, and the same in every process: anybody must derive the very same answer."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list) else value
 
 
 def _raced(now: Standings, *, partial: bool) -> Standing:

@@ -289,7 +289,7 @@ def _readings(search: Search, rows: Sequence[TrialRow]) -> Iterator[ReadingRecor
             )
 
 
-def _reading(  # noqa: PLR0913, PLR0917 - one row of a table, by all that it is made of
+def _reading(
     number: int,
     launch: int,
     r: Reading,

@@ -6,6 +6,7 @@ interleaved blocks. After a pause the default is measured once more before anyth
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -232,7 +233,7 @@ class Search:
         if limit is None or not self.readings:
             return False
         ends = [0.0, *(r.spent_s for r in self.readings)]
-        longest = max(b - a for a, b in zip(ends, ends[1:], strict=False))
+        longest = max(b - a for a, b in itertools.pairwise(ends))
         return self.spent_s + longest > limit
 
     @property
@@ -261,13 +262,13 @@ class Search:
         if raced:
             number = raced[-1].launch.block
             first = next(k for k, r in enumerate(self.readings) if r.launch.block == number and r in raced)
-            begun = Search(self.plan, self.readings[:first], self.session)._block()
+            begun = Search(self.plan, self.readings[:first], self.session).block()
             launch = self._rest(begun)
             if launch is not None:
                 return launch
-        return self._rest(self._block())
+        return self._rest(self.block())
 
-    def _block(self) -> Block | None:
+    def block(self) -> Block | None:
         """The block that begins now."""
         if not self.arms or self.default.id not in self.arms:
             return None
@@ -333,9 +334,9 @@ class Search:
 
 
 def pooled(points: Sequence[PointReading]) -> tuple[LevelCount, ...]:
-    """Late requests over several launches, level by level."""
+    """Late requests over several launches, level by level; a point that is not valid says nothing about the server."""
     counts: dict[str, LevelCount] = {}
-    for count in (c for p in points for c in p.levels):
+    for count in (c for p in points if p.value is not None for c in p.levels):
         before = counts.get(count.level.text)
         late, n = (before.late, before.n) if before else (0, 0)
         counts[count.level.text] = LevelCount(level=count.level, late=late + count.late, n=n + count.n)

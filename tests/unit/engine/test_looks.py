@@ -178,7 +178,7 @@ def look(number: int, before: int, upto: int, words: Mapping[str, str], *, keep:
             Step(
                 name=f"{name}-{number}",
                 verb=Verb.EVALUATE,
-                subject=subject,  # type: ignore[arg-type]
+                subject=subject,
                 adapter=fake,
                 serve=fake,
                 served=True,
@@ -364,7 +364,7 @@ def test_an_interruption_ends_what_was_kept_and_is_resumed(tmp_path: Path) -> No
     """Ctrl-C in the third batch; resuming asks that batch alone and comes to the same Decision."""
     words = {"a 60": "accept"}
     world = World(tmp_path, words)
-    world.story.fail = {"evaluate a +30": [Interrupted("SIGINT")]}  # type: ignore[list-item]
+    world.story.fail = {"evaluate a +30": [Interrupted("SIGINT")]}
     with pytest.raises(Interrupted):
         world.run()
     assert world.history.trials["fake-1-1"].decision is not None

@@ -139,6 +139,19 @@ def test_f32_on_disk_may_be_served_in_16_bits() -> None:
     assert by_itself.estimate_bytes == asked.estimate_bytes
 
 
+def test_converted_weights_have_the_file_beside_them() -> None:
+    """BF16 loaded as F32: the peak is the load, twice the file and the file, where cache and batch are smaller."""
+    model = shape(FULL, total=16_060_522_496)
+    found = estimate_memory(model, Serving(engine="transformers", dtype="float32", context_tokens=128))
+    assert found.estimate_bytes is not None
+    engine = found.part(Part.ENGINE)
+    assert engine is not None
+    assert found.estimate_bytes - engine.estimate == 3 * 16_060_522_496
+    part = found.part(Part.WEIGHTS)
+    assert part is not None
+    assert part.lower == 2 * 16_060_522_496
+
+
 def test_only_the_lower_bound_prunes() -> None:
     """One byte less than the bound is `cannot`; the bound itself is `uncertain`; the range with its margin `fits`."""
     estimate = estimate_memory(LLAMA_8B, Serving(context_tokens=8192))

@@ -323,3 +323,9 @@ def test_protected_regions_are_found_by_name() -> None:
     assert protected_regions("nothing") == {}
     for broken in ("# protect:a end", text + text, "# protect:a start\n# protect:b start"):
         assert protected_regions(broken) is None
+
+
+@pytest.mark.parametrize("unit", ["[", "](", "](a ", "](\t\t", "```\n", "`", "<!-- protect:", '] ( " '])
+def test_no_text_takes_minutes(skill: Skill, unit: str) -> None:
+    """A megabyte of brackets, quotes or fences is checked in a moment (the suite's own time limit would end it)."""
+    assert check_text(skill(body=unit * (1_000_000 // len(unit))))

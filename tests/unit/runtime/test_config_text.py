@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import tomllib
@@ -57,7 +58,9 @@ LAST=1
 FILES: dict[Format, bytes] = {"yaml": YAML_FILE, "toml": TOML_FILE, "json": JSON_FILE, "env": ENV_FILE}
 
 
-tomlkit = pytest.importorskip("tomlkit", reason="TOML files are changed with tomlkit")
+TOMLKIT = importlib.util.find_spec("tomlkit") is not None
+FORMATS = [f for f in get_args(Format) if f != "toml" or TOMLKIT]
+"""Without tomlkit no TOML file is changed."""
 
 
 def test_yaml_values_are_replaced_where_they_stand() -> None:
@@ -134,6 +137,7 @@ def test_yaml_text_stays_text_in_1_1_and_1_2(word: str) -> None:
     assert made.decode().startswith('k: "')
 
 
+@pytest.mark.skipif(not TOMLKIT, reason="tomlkit is not installed")
 def test_toml_keeps_comments_and_layout() -> None:
     """Tomlkit changes values; a new key goes before the first table."""
     made = edited(TOML_FILE, "toml", {("model",): "org/new", ("limits", "max_context"): 8192, ("slots",): 4})
@@ -188,7 +192,7 @@ def test_env_keeps_comments_and_exports() -> None:
     )
 
 
-@pytest.mark.parametrize("format_", get_args(Format))
+@pytest.mark.parametrize("format_", FORMATS)
 def test_nothing_to_change_changes_nothing(format_: Format) -> None:
     """A value that stands there already leaves every byte, whatever its quotes."""
     name = "MODEL" if format_ == "env" else "model"
@@ -283,7 +287,7 @@ def written(tree: dict[str, Any], format_: Format) -> bytes:
     if format_ == "json":
         return json.dumps(tree, indent=2, ensure_ascii=False).encode()
     if format_ == "toml":
-        return tomlkit.dumps(tree).encode()
+        return bytes(importlib.import_module("tomlkit").dumps(tree).encode())
     if format_ == "yaml":
         out = io.StringIO()
         YAML(typ="rt").dump(tree, out)
@@ -293,7 +297,7 @@ def written(tree: dict[str, Any], format_: Format) -> bytes:
 
 @pytest.mark.slow
 @given(
-    format_=st.sampled_from(get_args(Format)),
+    format_=st.sampled_from(FORMATS),
     tree=TREES,
     key=st.lists(NAMES, min_size=1, max_size=3),
     data=st.data(),
@@ -328,7 +332,7 @@ def test_only_the_asked_key_changes(
     assert edited(after, format_, {tuple(key): value}) == after
 
 
-@given(format_=st.sampled_from(get_args(Format)), data=st.binary(max_size=200), key=NAMES, value=SCALARS)
+@given(format_=st.sampled_from(FORMATS), data=st.binary(max_size=200), key=NAMES, value=SCALARS)
 def test_any_bytes_are_changed_rightly_or_refused(format_: Format, data: bytes, key: str, value: Any) -> None:
     """No bytes lead to anything but a proven change or an error of ours."""
     try:

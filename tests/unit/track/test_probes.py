@@ -233,3 +233,14 @@ def test_without_an_optimizer_gradients_are_read_when_asked() -> None:
     probes = Probes(model)
     nn.functional.cross_entropy(model(X), Y).backward()
     assert probes.signals()["grad_norm"] > 0
+
+
+def test_a_fused_optimizer_moves_the_weights() -> None:
+    """Its kernel writes without counting the writes; a healthy training under it was once stopped for not moving."""
+    model = net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    probes = Probes(model, optimizer, every=5)
+    found = [s["update_ratio"] for s in train(model, optimizer, probes) if "update_ratio" in s]
+    probes.close()
+    assert found
+    assert min(found) > 1e-4

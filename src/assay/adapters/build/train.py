@@ -169,10 +169,14 @@ class Adapter:
             return False
         if last.outcome in CUT_SHORT:
             return False
-        if last.outcome != "stopped" or last.training_reason == "completed":
+        # A script that heeds a request at once has exited before its watcher saw the request.
+        if last.training_reason == "completed" or "stopped" not in {last.outcome, last.training_reason}:
             return True
         own = last.stop_requested_by == OWN_LIMIT and self.options.max_duration_s is not None
         return own or last.stop_requested_by == "checker"
+
+    def _completed(self, state: Experiment) -> bool:
+        return state.last_attempt is not None and state.last_attempt.training_reason == "completed"
 
     def _attempt(self, folder: Path, source: Path, session: Session, *, fresh: bool) -> None:
         """One process that trains, to its end."""
@@ -200,7 +204,7 @@ class Adapter:
         after = read_state(folder)
         self._require_begun(run, after)
         last = after.last_attempt
-        by_limit = last is not None and last.stop_requested_by == OWN_LIMIT and last.outcome == "stopped"
+        by_limit = last is not None and last.stop_requested_by == OWN_LIMIT and not self._completed(after)
         if by_limit and left is not None and left <= min(limits):
             raise ComponentFailed(
                 "the wall-time budget was used up while it trained; what it has is kept",

@@ -53,6 +53,34 @@ def weights(shape: ModelShape, serving: Serving, found: WeightBytes) -> MemoryPa
     return MemoryPart(name=Part.WEIGHTS, lower=lower, estimate=estimate, upper=upper, detail=detail)
 
 
+def converted(shape: ModelShape, serving: Serving, found: list[MemoryPart]) -> list[MemoryPart]:
+    """Of transformers: until all weights are converted the mapped file lies beside them; only then a cache grows.
+
+    The peak is the larger of the two, so that what the file exceeds cache and activations by is added to the weights.
+    """
+    stored = shape.weights
+    wanted = serving.dtype if serving.dtype != "auto" else shape.dtype
+    width = ELEMENT_BYTES.get(wanted.lower(), Fraction(2))
+    if serving.engine != "transformers" or stored is None or stored.quantized or not stored.elements:
+        return found
+    if stored.total == stored.elements * width:
+        return found
+    later = sum(p.estimate for p in found if p.name in {Part.KV_CACHE, Part.ACTIVATIONS})
+    more = max(0, stored.total - later)
+    return [
+        p.model_copy(
+            update={
+                "estimate": p.estimate + more,
+                "upper": p.upper + stored.total,
+                "detail": f"{p.detail}, the file beside them while they are converted",
+            }
+        )
+        if p.name is Part.WEIGHTS
+        else p
+        for p in found
+    ]
+
+
 def _experts(shape: ModelShape, total: int) -> int:
     """Bytes of the experts: transformers joins those of a layer when it loads them (three models measured)."""
     if not shape.experts or shape.weights is None or not shape.weights.elements:

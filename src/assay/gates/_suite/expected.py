@@ -14,6 +14,10 @@ STRING_CHARS = 6
 NUMBER_CHARS = 4
 NGRAM_WORDS = 8
 _QUOTED = re.compile(r'"((?:[^"\\\n]|\\.){6,200})"|\'((?:[^\'\\\n]|\\.){6,200})\'')
+_TRANSPARENT = frozenset(
+    {"abs", "approx", "dict", "float", "frozenset", "int", "list", "round", "set", "sorted", "tuple"}
+)
+"""Calls around an expected value that do not make it an argument of what is tested."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -62,17 +66,24 @@ def _values(file: Fixture) -> Iterator[str]:
                 yield from _constants(argument)
 
 
-def _constants(node: ast.expr) -> Iterator[str]:
-    """Literals, and literals in lists, tuples, sets and dicts; not the arguments of a call."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
-        if not isinstance(node.value, bool):
-            yield str(node.value)
-    elif isinstance(node, ast.List | ast.Tuple | ast.Set):
-        for item in node.elts:
-            yield from _constants(item)
-    elif isinstance(node, ast.Dict):
-        for value in node.values:
-            yield from _constants(value)
+def _constants(start: ast.expr) -> Iterator[str]:
+    """Literals of one side of a comparison, in sums and collections too; what calls are asked with is no answer."""
+    waiting = [start]  # no recursion: a sum of ten thousand terms is a tree as deep
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, str | int | float) and not isinstance(node.value, bool):
+                yield str(node.value)
+        elif isinstance(node, ast.List | ast.Tuple | ast.Set):
+            waiting += node.elts
+        elif isinstance(node, ast.Dict):
+            waiting += node.values
+        elif isinstance(node, ast.BinOp):
+            waiting += (node.left, node.right)
+        elif isinstance(node, ast.UnaryOp):
+            waiting.append(node.operand)
+        elif isinstance(node, ast.Call) and _called(node) in _TRANSPARENT:
+            waiting += node.args
 
 
 def _called(node: ast.Call) -> str:

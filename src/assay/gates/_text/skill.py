@@ -22,7 +22,8 @@ CHARS_PER_TOKEN = 4
 """Of English text, roughly; only for advice."""
 COPILOT_MENU_CHARS = 15_000
 _CODE = re.compile(r"(?ms)^(?P<mark>`{3,}|~{3,}).*?(?:^(?P=mark)[`~]*[ \t]*\r?$|\Z)|`[^`\n]+`")
-_LINK = re.compile(r"!?\[[^\]\n]*\]\(\s*<?([^)\s>]+)>?(?:\s+[\"'][^)\n]*[\"'])?\s*\)")
+_LINK = re.compile(r"\]\(\s{0,9}<?([^()\[\]\s<>]{1,1000})>?(?:\s{1,9}[\"'][^)\n]{0,500}[\"'])?\s{0,9}\)")
+"""Bounded everywhere: a text of nothing but brackets must not take minutes."""
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|#|/{2}")
 
 

@@ -137,7 +137,7 @@ def _skill(artifact: TextArtifact, text: str, out: Findings) -> None:
     if re.match(r"\s*---[ \t]*\r?(?:\n|\Z)", text):
         out.add("front-injected", BLOCK, "the body begins with ---: it would be read as frontmatter")
     if line := open_fence(text):
-        out.add("open-fence", BLOCK, "a code fence is never closed", line=line)
+        out.add("open-fence", BLOCK, f"the code fence in line {line} of the text is never closed")
     if text != text.strip(" \t\r\n") and text[:1] in "\r\n":
         out.add("blank-start", INFO, "the body begins with blank lines")
     check_links(text, artifact, out)

@@ -17,8 +17,13 @@ from assay.readers.training.alerts import ALERTS_FILE, read_alerts
 from assay.readers.training.checkpoints import checked, pointers
 from assay.readers.training.event_log import EventLog, read_events
 from assay.readers.training.lines import parse_object, read_bytes, regular
-from assay.readers.training.markdown import parse_config, parse_hypothesis, parse_next, parse_result
-from assay.readers.training.markdown import text as read_text
+from assay.readers.training.markdown import (
+    parse_config,
+    parse_hypothesis,
+    parse_next,
+    parse_result,
+    split_front_matter,
+)
 from assay.readers.training.outside import Machine
 from assay.readers.training.rows import METRICS_FILE, summarize
 from assay.readers.training.status import STATUS_FILE, parse_status
@@ -105,7 +110,8 @@ class _Reading:
             for text in self.fields["result"].problems:
                 self._problem(RESULT_FILE, text)
         diagnosis, ideas = self._bytes(DIAGNOSIS_FILE), self._bytes(NEXT_FILE)
-        self.fields["diagnosis"] = text_of(read_text(diagnosis)) if diagnosis is not None else ""
+        body = split_front_matter(diagnosis)[1].strip() if diagnosis is not None else ""
+        self.fields["diagnosis"] = text_of(body)
         self.fields["next_ideas"] = parse_next(ideas) if ideas is not None else ()
 
     def read_rest(self, *, digests: bool) -> None:

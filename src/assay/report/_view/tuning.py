@@ -127,7 +127,8 @@ def build_page(record: TuningRecord, stale: Sequence[Change] = ()) -> TuningPage
         record: what was tried.
         stale: what changed since then.
     """
-    found = record.recommendation
+    found = _estimated(record)
+    record = record.model_copy(update={"recommendation": found})
     names = named(record.cells)
     mark = _mark(found)
     answers = _answers(found)
@@ -161,6 +162,17 @@ def build_page(record: TuningRecord, stale: Sequence[Change] = ()) -> TuningPage
             if v
         ),
         document=json.dumps(found.to_json(), indent=2, ensure_ascii=False),
+    )
+
+
+def _estimated(record: TuningRecord) -> Recommendation:
+    """The recommendation with the estimate of its cell, where it tells a median alone beside the interval."""
+    found = record.recommendation
+    kept = next((c for c in record.cells if c.kept and c.tps is not None), None)
+    if found.recommendation is None or found.recommendation.tps is not None or kept is None:
+        return found
+    return found.model_copy(
+        update={"recommendation": found.recommendation.model_copy(update={"tps": kept.tps})}
     )
 
 
@@ -215,8 +227,9 @@ def _figures(record: TuningRecord) -> tuple[Figure, ...]:
     found = record.recommendation
     chosen, made = found.recommendation, []
     if chosen is not None:
-        if chosen.tps_median is not None:
-            made.append(Figure("throughput", f"{told.figure(chosen.tps_median)} tok/s", _interval(chosen)))
+        tps = chosen.tps if chosen.tps is not None else chosen.tps_median
+        if tps is not None:
+            made.append(Figure("throughput", f"{told.figure(tps)} tok/s", _interval(chosen)))
         ttft = "unknown" if chosen.ttft_p95_ms is None else told.milliseconds(chosen.ttft_p95_ms)
         limit = found.inputs.gate_ttft_ms
         beside = f"limit {told.milliseconds(limit)}" if limit is not None else ""

@@ -15,7 +15,8 @@ Tone = Literal["good", "bad", "idle"]
 MAPS_LIMIT = 12
 _AXES = frozenset({"context_tokens", "slots"})
 """Settings that are the map's axes, or follow from them."""
-_UNITS = {"slots": "{} slots", "context_tokens": "{} tokens", "threads": "{} threads", "kv_type": "{} KV"}
+_UNITS = {"slots": "{} slot", "context_tokens": "{} token", "threads": "{} thread", "kv_type": "{} KV"}
+"""Settings that are said with a noun; one that counts gets its plural."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def short_settings(settings: Mapping[str, Any]) -> str:
         shown = (
             f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else one_line(value, 40)
         )
-        words.append(_UNITS[name].format(shown) if name in _UNITS else f"{name} {shown}")
+        many = "s" if isinstance(value, int) and value != 1 else ""
+        words.append(_UNITS[name].format(shown) + many if name in _UNITS else f"{name} {shown}")
     return ", ".join(words)
 
 

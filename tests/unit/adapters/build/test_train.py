@@ -38,6 +38,8 @@ def ended(state: ExperimentState, outcome: str = "exited", reason: str = "", by:
         (ended(ExperimentState.TRAINED, "stopped", "stopped", "checker"), True),
         (ended(ExperimentState.TRAINED, "stopped", "stopped", "study"), False),
         (ended(ExperimentState.TRAINED, "stopped", "stopped", "user"), False),
+        (ended(ExperimentState.TRAINED, "exited", "stopped", "study"), False),
+        (ended(ExperimentState.TRAINED, "exited", "stopped", "checker"), True),
         (ended(ExperimentState.TRAINED, "stopped", "stopped", "watcher"), False),
         (ended(ExperimentState.TRAINED, "stopped", "completed", "user"), True),
     ],
