@@ -30,6 +30,9 @@ SUPPORT = {
     ): "runs on CPU in an environment of its own; not in the test suite's environment",
     ("build", "modelopt"): "exports on CPU in an environment of its own; not in the test suite's environment",
     ("build", "gguf"): "runs here; llama architecture only",
+    ("build", "recommendation"): "runs here",
+    ("evaluate", "tuning"): "runs here",
+    ("propose", "race"): "runs here",
     ("build", "train"): "runs here; real trainings, killed and resumed",
     ("serve", "transformers"): "runs here",
     ("serve", "llama_cpp"): "runs here (xllamacpp wheel); `binary:` takes a llama-server of yours",
@@ -56,6 +59,7 @@ SUPPORT = {
     ("propose", "optuna"): "runs here with Optuna 5.0",
     ("propose", "command"): "runs here with scripts; no agent of a vendor was called",
     ("execute", "local"): "runs here (Linux; on macOS orphans are found by process group only, untested)",
+    ("apply", "config_file"): "runs here; killed and undone at every step",
     ("apply", "directory"): "runs here",
     ("apply", "none"): "runs here",
 }

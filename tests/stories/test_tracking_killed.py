@@ -133,7 +133,12 @@ def test_a_script_that_just_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["raise KeyboardInterrupt", "with run:\n    raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGINT)"]
+    "how",
+    [
+        "raise KeyboardInterrupt",
+        "with run:\n    raise KeyboardInterrupt",
+        "os.kill(os.getpid(), signal.SIGINT)",
+    ],
 )
 def test_ctrl_c_is_a_stop_of_the_user(tmp_path: Path, how: str) -> None:
     """With or without a block: asked for by the user, stopped, ended by SIGINT; no crash."""

@@ -54,8 +54,11 @@ def _broken(fault: Fault, seed: int, *, as_json: bool) -> int:
         click.echo(json.dumps(ended.summary, indent=2))
     else:
         ended.print()
-        click.echo(f"  all of it: `assay experiment show {ended.summary['experiment']}`, "
-                   f"`assay report {ended.summary['experiment']}`")  # fmt: skip
+        name = ended.summary["experiment"]
+        click.echo(f"  all of it: `assay experiment show {name}`, `assay report {name}`")
+        click.echo(
+            f"  the fault was planted: the command ends with `--fault {fault}`, and a resume would meet it again"
+        )
     return ended.code
 
 

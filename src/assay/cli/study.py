@@ -16,7 +16,7 @@ from assay.cli.progress import observer
 from assay.cli.training_study import Concluding, conclude
 from assay.core.candidate import Candidate
 from assay.core.decision import EXIT_CODES
-from assay.core.errors import AssayError, ComponentMissing, UsageError
+from assay.core.errors import AssayError, ComponentMissing, Interrupted, UsageError
 from assay.core.evidence import Artifact
 from assay.core.history import StudyHistory
 from assay.core.study import Step, Study
@@ -157,7 +157,11 @@ def run_study(
     home: Home, study: Study, *, as_json: bool, report: bool, topped_up: TopUp | None = None
 ) -> int:
     """Run or resume a study with live progress, then print what came of it; returns the exit code."""
-    outcome, history = execute(home, study, topped_up)
+    try:
+        outcome, history = execute(home, study, topped_up)
+    except Interrupted:
+        _mention_best(home, study)
+        raise
     summary = study_summary(history)
     if report:
         summary["report"] = _report(home, history)
@@ -168,6 +172,16 @@ def run_study(
 
         print_summary(summary)
     return _exit_code(outcome, summary.get("advance"))
+
+
+def _mention_best(home: Home, study: Study) -> None:
+    """What an interrupted search knows already; `assay resume` goes on with it."""
+    if study.job != "tune":
+        return
+    from assay.cli.tune_progress import best_so_far
+
+    if told := best_so_far(find_study(home, study.id), home.store):
+        click.echo(f"note: {told}", err=True)
 
 
 def _exit_code(outcome: Outcome, advance: Mapping[str, Any] | None) -> int:
@@ -277,10 +291,9 @@ def _contract_changed(spec: ReleaseSpec, source: Artifact, known: Mapping[str, S
 
 
 def _contract(study: Study) -> Mapping[str, Any]:
-    """What decides, and what of it may not be chosen by its outcome."""
+    """What decides: the rule, how many candidates share its error rate, the guards' planning, and the order of items."""
     policy = next(g.policy for g in study.gates if g.gate == "compare")
-    free = {"planning_flip_rate", "comparisons"}  # planning, and the size of the ladder, which is paid for
-    return {k: v for k, v in policy.items() if k not in free}
+    return {**policy, "seed": study.seed}
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

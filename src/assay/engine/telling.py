@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Protocol
 
 from assay.core.decision import Decision
 from assay.core.events import Event, EventType
+from assay.core.evidence import Evidence
+from assay.core.history import StudyHistory
 from assay.core.trial import Trial
 from assay.core.trials import TrialRow, Trials
-from assay.engine.journal import Journal
+
+
+class Remembers(Protocol):
+    """What is asked of the study's memory."""
+
+    @property
+    def history(self) -> StudyHistory:
+        """All that happened."""
+        ...
+
+    def evidence(self, digest: str) -> Evidence:
+        """Stored evidence, as its own class."""
+        ...
 
 
 class Telling:
@@ -19,7 +34,7 @@ class Telling:
         journal: the study's memory.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Remembers) -> None:
         self.journal = journal
         self._made: dict[str, TrialRow] = {}
 

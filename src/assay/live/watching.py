@@ -45,7 +45,10 @@ class _Judge(Checker):
         if kind == "checkpoint_failed" and line.get("level") == FINITE and self._nonfinite():
             line = {**line, "event": "note"}  # one incident: it was kept aside because of that one
         elif kind == "checkpoint_failed" and line.get("level") == "write":
-            line = {**line, "name": "the newest save"}  # a full disk is one incident, however often it is tried
+            line = {
+                **line,
+                "name": "the newest save",
+            }  # a full disk is one incident, however often it is tried
         return super().feed(line)
 
     def _nonfinite(self) -> bool:

@@ -340,5 +340,6 @@ def _sentence(a: Answer) -> str:
     word = a.standing.value if a.standing is not None else ""
     ties = f" with {len(a.tie_set) - 1} more" if a.standing is Standing.TIED and len(a.tie_set) > 1 else ""
     best = f"; best estimate {a.best_estimate}" if a.best_estimate != a.recommended else ""
-    more = ", partial: the time was up" if a.partial else ""
+    up = ": the time was up" if a.exit_reason is ExitReason.BUDGET_PARTIAL else ""
+    more = f", partial{up}" if a.partial else ""
     return f"{a.recommended}: {why}; {word}{ties}{best}{more}"

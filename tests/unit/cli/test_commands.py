@@ -63,7 +63,9 @@ def test_schema_knows_the_starter(assay: Call, spec: Path) -> None:
 def test_plan_runs_nothing(assay: Call, spec: Path) -> None:
     """Steps, gates, ladder, power, disk and what will be changed; nothing is made."""
     said = assay("plan", spec)
-    assert said.code == 0
+    assert said.code == 3  # 40 pairs cannot show 1 point
+    assert "INFEASIBLE plan: 40 pairs" in said.out
+    assert assay("plan", spec, "--anyway").code == 0
     for text in (
         "setup",
         "baseline",
@@ -94,7 +96,7 @@ def test_plan_as_json(assay: Call, spec: Path) -> None:
 
 def test_plan_names_what_is_missing(assay: Call, spec: Path) -> None:
     """A plan can be made where the toolkit is not; it says so."""
-    line = ("plan", spec, "--set", "recipes.0.build={kind: llmcompressor, scheme: W4A16}")
+    line = ("plan", spec, "--anyway", "--set", "recipes.0.build={kind: llmcompressor, scheme: W4A16}")
     said = assay(*line)
     assert said.code == 0
     assert "missing: build llmcompressor (recipes.0.build)" in said.out

@@ -38,6 +38,7 @@ def test_imports_stay_in_the_package() -> None:
         "collections",
         "dataclasses",
         "functools",
+        "hashlib",
         "math",
         "numbers",
         "numpy",

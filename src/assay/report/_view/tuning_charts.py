@@ -217,12 +217,16 @@ def strips(record: TuningRecord, names: Mapping[str, str]) -> Strips | None:
     return Strips(tuple(rows), axis.ticks, more)
 
 
+ABSURD_TPS = 1e12
+"""No engine of this world; a record of any bytes may still say so."""
+
+
 def noise(record: TuningRecord, names: Mapping[str, str]) -> Noise | None:
     """The readings of the default; None if there are fewer than two."""
     default = next((c for c in record.cells if c.default and len(record.of(c)) > 1), None)
     if default is None:
         return None
-    read = [r for r in record.of(default) if r.tps is not None]
+    read = [r for r in record.of(default) if r.tps is not None and r.tps < ABSURD_TPS]
     if len(read) < 2:
         return None
     values = [r.tps or 0.0 for r in read]

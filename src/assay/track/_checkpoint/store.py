@@ -187,7 +187,9 @@ class Folder:
         with contextlib.suppress(NotImplementedError):
             free = self.disk.free_bytes(self.path)
             if free < needed + _MARGIN_BYTES:
-                text = f"{needed / 1e6:.1f} MB and 1 MB for other files are needed, {free / 1e6:.1f} MB are free"
+                text = (
+                    f"{needed / 1e6:.1f} MB and 1 MB for other files are needed, {free / 1e6:.1f} MB are free"
+                )
                 raise OSError(errno.ENOSPC, f"no space left on the disk: {text}", str(self.path))
 
     def _write_files(
