@@ -115,7 +115,7 @@ class Record:
         self._watched, self._pad = watched, pad
         self._every = min(CHECKPOINT_EVERY, max(1, recipe.steps // CHECKPOINTS_OF_A_SHORT_RUN))
         if "ASSAY_EXPERIMENT_DIR" in os.environ:
-            import assay
+            import assay  # noqa: PLC0415 - by itself the script does not need it
 
             self._run = assay.experiment(
                 primary_metric="val_loss", direction="min", config=asdict(recipe), total_steps=recipe.steps,
@@ -126,7 +126,7 @@ class Record:
         """Watch these; where an earlier attempt left a checkpoint, go on from it. Returns the steps done."""
         if self._run is None:
             return 0
-        from assay.track.checkpoint import restore
+        from assay.track.checkpoint import restore  # noqa: PLC0415 - as above
 
         self._parts = {"model": model, "optimizer": optimizer, "scheduler": schedule, "run": self._run}
         self._run.watch(model, optimizer)
@@ -175,7 +175,7 @@ class Record:
         return total / answers
 
     def _save(self, step: int, metrics: Mapping[str, float] | None, reason: str) -> None:
-        from assay.track.checkpoint import capture
+        from assay.track.checkpoint import capture  # noqa: PLC0415 - as above
 
         self._run.checkpoint(capture(gradients=False, **self._parts), metrics, step=step, reason=reason)
 

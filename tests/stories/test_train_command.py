@@ -384,9 +384,10 @@ def test_beside_a_script_that_tracks_itself(world: World) -> None:
 
 
 def test_a_script_brings_its_own_checker(world: World) -> None:
-    """`experiment(live=True)`: the NaN is found and the stop asked for, and the checker is gone when the run has ended."""
+    """`experiment(live=True)`: the NaN is found, the stop asked for, the checker gone when the run has ended."""
     text = script("loss = float('nan') if step >= 60 else loss", steps=3000)
     name = world.write("train.py", text.replace("experiment(", "experiment(live=True, ", 1))
+    world.write("psutil.py", "raise ImportError('a file of the user')")
     done = subprocess.run(
         [sys.executable, name], cwd=world.folder, capture_output=True, text=True, timeout=60, check=False
     )

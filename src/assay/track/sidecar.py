@@ -28,7 +28,8 @@ class Sidecar:
     def __init__(self, folder: Path, attempt: int) -> None:
         self._owner = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "assay.live", str(folder.absolute()), str(attempt)],
+            # -P: a file of the user's folder that is called like a library must not be taken for it.
+            [sys.executable, "-P", "-m", "assay.live", str(folder.absolute()), str(attempt)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=environment(),

@@ -506,7 +506,7 @@ def test_the_watchdog_saves_where_the_state_is_at_rest(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_kept_aside_and_never_resumed(tmp_path: Path) -> None:
-    """Neither last nor best leads to them, whatever the metric says; a resume takes the one before; they stay to be seen."""
+    """Neither last nor best leads to them, whatever the metric says; a resume takes the one before."""
     run = MemoryRun()
     made = saver(tmp_path, run, best=("loss", "min"))
     assert made.save(STATE, step=10, metrics={"loss": 1.0}) == "ckpt-00000010"

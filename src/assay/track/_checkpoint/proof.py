@@ -66,7 +66,8 @@ class Restore:
         }
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "assay.track._checkpoint.restored"],
+            # -P: a file of the user's folder that is called like a library must not be taken for it.
+            [sys.executable, "-P", "-m", "assay.track._checkpoint.restored"],
             stdin=subprocess.PIPE,
             stdout=self._out,
             stderr=subprocess.STDOUT,
