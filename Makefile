@@ -24,7 +24,7 @@ test: setup
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 quick: setup
-	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal
+	ASSAY_HYPOTHESIS=quick $(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal
 
 nightly: setup
 	ASSAY_HYPOTHESIS=nightly $(BIN)/python -m pytest -q tests/properties --timeout 3600

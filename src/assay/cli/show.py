@@ -72,7 +72,8 @@ def report(study: str, bundle: Path | None, out: Path | None) -> int:
         return 0
     from assay.ledger.bundle import write_bundle
     from assay.ledger.home import Home, find_home
-    from assay.report.html import render, write_report
+    from assay.report.html import render
+    from assay.report.pages import write_page
 
     home = Home(find_home(), create=False)
     history, _ = _find(home, study)
@@ -81,7 +82,7 @@ def report(study: str, bundle: Path | None, out: Path | None) -> int:
         write_bundle(bundle, history.study.id, home.ledger.read(), home.store, page)
         click.echo(str(bundle))
         return 0
-    click.echo(str(write_report(home, history, out)))
+    click.echo(str(write_page(home, history, out)))
     return 0
 
 

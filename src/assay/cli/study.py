@@ -171,7 +171,20 @@ def run_study(
         from assay.report.decision import print_summary
 
         print_summary(summary)
+        _print_recommendation(home, history)
     return _exit_code(outcome, summary.get("advance"))
+
+
+def _print_recommendation(home: Home, history: StudyHistory) -> None:
+    """What to serve, after a study that tuned."""
+    if history.study.job != "tune":
+        return
+    from assay.ledger.tuning_records import of_study
+    from assay.report.recommendation import print_recommendation
+
+    record = of_study(history, home.store)
+    if record is not None and record.recommendation is not None:
+        print_recommendation(record.recommendation)
 
 
 def _mention_best(home: Home, study: Study) -> None:
@@ -212,10 +225,10 @@ def execute(home: Home, study: Study, topped_up: TopUp | None = None) -> tuple[O
 
 def _report(home: Home, history: StudyHistory) -> str | None:
     """Write the report; the Decision stands also where a page of it cannot be written."""
-    from assay.report.html import write_report
+    from assay.report.pages import write_page
 
     try:
-        return str(write_report(home, history))
+        return str(write_page(home, history))
     except AssayError as error:
         click.echo(f"assay: no report: {error}", err=True)
         return None
@@ -253,7 +266,8 @@ def _require_room(spec: Spec, source: Path, folder: Path) -> None:
             where=str(folder),
             next="move the spec out of that folder, or set ASSAY_HOME",
         )
-    target = spec.apply.options.get("path") if spec.apply_on_accept else None
+    fresh = spec.apply_on_accept and spec.apply.kind == "directory"
+    target = spec.apply.options.get("path") if fresh else None
     if target is not None and Path(target).exists():
         raise UsageError(
             "it exists already, and a release is never overwritten",

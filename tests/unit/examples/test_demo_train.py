@@ -100,6 +100,7 @@ def test_a_trainer_without_result_is_a_failure(
     assert "boom" in caught.value.log_tail
 
 
+@pytest.mark.slow
 def test_interrupted(trainer: Callable[[str], Path], tmp_path: Path) -> None:
     """Ctrl-C ends the trainer and names the command that goes on."""
     trainer("os.kill(int(os.environ['ASSAY_WATCHER']), signal.SIGINT); time.sleep(60)")

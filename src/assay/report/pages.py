@@ -1,0 +1,31 @@
+"""Which page a study gets: a tuning study shows its cells, every other its candidates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from assay.core.history import StudyHistory
+from assay.ledger.home import Home
+from assay.ledger.tuning_records import of_study
+from assay.report import html, tuning
+
+TUNE = "tune"
+
+
+def write_page(home: Home, history: StudyHistory, out: Path | None = None) -> Path:
+    """Write the report of a study.
+
+    Args:
+        home: the `.assay` folder.
+        history: the study.
+        out: the file; `<home>/reports/<study>.html` if None.
+
+    Raises:
+        ComponentFailed, UsageError: see `runtime.files.write_atomic`.
+        LedgerBroken: if a tuning record is gone or changed.
+    """
+    record = of_study(history, home.store) if history.study.job == TUNE else None
+    if record is None:  # also a tuning study that has no record yet: its trials are told as they stand
+        return html.write_report(home, history, out)
+    path = out if out is not None else home.folder / "reports" / f"{history.study.id}.html"
+    return tuning.write_report(path, record, project=home.folder.parent)
