@@ -214,6 +214,7 @@ def test_a_server_that_is_never_ready_is_given_up(mode: str, session: RecordingS
     assert "ready_timeout_s" in error.next
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "told"), [("http_500", "answered 500"), ("empty_token", "without any text")]
 )
@@ -333,6 +334,7 @@ def until(condition: Callable[[], bool], limit_s: float) -> bool:
         pytest.param("transformers", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_server_outlives_its_assay(kind: str, number: int, tmp_path: Path) -> None:
     """Assay is killed while it serves: within 3 s the port is closed and no descendant is left."""

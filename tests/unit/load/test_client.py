@@ -31,6 +31,8 @@ from assay.load.client import ClientOptions, LoadClient, LoadTarget, Measured, a
 from assay.load.rows import read_rows, write_rows
 from assay.testing.engine import QUIRKS
 
+pytestmark = pytest.mark.slow  # each point is measured by the clock
+
 Launch = Callable[..., str]
 
 MODEL = Path(__file__).parents[3] / "examples" / "release" / "model"
