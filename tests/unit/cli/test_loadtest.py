@@ -15,6 +15,8 @@ from cli_call import Call
 
 from assay.load.rows import read_rows
 
+pytestmark = pytest.mark.slow  # real servers, measured by the clock
+
 SMALL = ("--prompt-tokens", "30", "--output-tokens", "6", "--warmup", "2", "-n", "8")
 
 

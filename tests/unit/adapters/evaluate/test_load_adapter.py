@@ -19,6 +19,8 @@ from assay.core.vocabulary import FailureClass, State, Verb
 from assay.load.rows import read_rows
 from assay.testing.session import make_session
 
+pytestmark = pytest.mark.slow  # real servers, measured by the clock
+
 POINTS = [{"arrivals": {"concurrency": n}, "requests": 8, "warmup_requests": 2} for n in (1, 4)]
 WORKLOAD = {"prompt_tokens": 40, "output_tokens": 6}
 
