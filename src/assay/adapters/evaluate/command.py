@@ -23,8 +23,7 @@ from assay.core.vocabulary import FailureClass
 from assay.readers.results import read_results
 from assay.readers.results.served import served
 from assay.runtime.files import digest_file
-
-POLL_S = 0.5
+from assay.runtime.work import run_to_end
 
 
 class Options(Noun):
@@ -101,7 +100,7 @@ class Adapter:
             timeout_s=max(0.1, min(limits)) if limits else None,
         )
         session.note(f"running {work.command[0]}")
-        run = _wait(session, work)
+        run = run_to_end(session, work)
         if run.exit_code != 0:
             raise _failed(f"it ended with exit code {run.exit_code}", run)
         try:
@@ -159,18 +158,6 @@ def _only(out: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise UnreadableInput(f"{len(found)} files match {relative!r}, one is expected", where=str(out))
     return found[0]
-
-
-def _wait(session: Session, work: Work) -> Run:
-    """Run the work to its end; whatever interrupts us ends it."""
-    handle = session.execute.submit(work)
-    try:
-        while (run := session.execute.poll(handle, POLL_S)).wall_s is None:
-            pass
-    except BaseException:
-        session.execute.cancel(handle)
-        raise
-    return run
 
 
 def _failed(what: str, run: Run) -> ComponentFailed:

@@ -27,9 +27,9 @@ from assay.core.training_runs import SEED_SD, TrainedRun, TrainingRuns
 from assay.core.vocabulary import FailureClass
 from assay.readers.training import read_experiment
 from assay.runtime.files import artifact, digest_file, explaining, read_json, write_atomic
+from assay.runtime.work import run_to_end
 from assay.track.files import append_event
 
-POLL_S = 0.2
 RECORD = "experiment.json"
 SCHEMA = "trained/1"
 
@@ -146,7 +146,7 @@ class Adapter:
             timeout_s=max(0.1, min(limits)) if limits else None,
         )
         session.note(f"testing the best checkpoint of {found.id}")
-        run = _wait(session, work)
+        run = run_to_end(session, work)
         if run.exit_code != 0:
             raise _failed(f"it ended with exit code {run.exit_code}", run)
         metrics = _metrics(out, run)
@@ -235,17 +235,6 @@ def _metrics(out: Path, run: Run) -> Mapping[str, Any]:
     if not isinstance(inside, dict):
         raise _failed("what it wrote is no object of metrics", run)
     return inside
-
-
-def _wait(session: Session, work: Work) -> Run:
-    handle = session.execute.submit(work)
-    try:
-        while (run := session.execute.poll(handle, POLL_S)).wall_s is None:
-            pass
-    except BaseException:
-        session.execute.cancel(handle)
-        raise
-    return run
 
 
 def _failed(what: str, run: Run) -> ComponentFailed:

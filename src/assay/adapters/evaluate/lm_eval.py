@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata, util
 from pathlib import Path
@@ -31,9 +31,9 @@ from assay.readers.results.harness import flat
 from assay.readers.results.lm_eval import NULL_CONTENT
 from assay.readers.results.served import served
 from assay.runtime.files import digest_file, files_of, write_json
+from assay.runtime.work import run_to_end
 from assay.runtime.worker import WORKERS
 
-POLL_S = 0.5
 BATCH_POLL_S = 0.1
 WORKER = WORKERS / "lm_eval_batches.py"
 LOG_BYTES = 64 * 1024
@@ -242,7 +242,7 @@ class Adapter:
             log=str(session.workdir / "lm_eval.log"),
             timeout_s=limit_s,
         )
-        run = _wait(session, work)
+        run = run_to_end(session, work, _teller(Path(work.log), session))
         if run.exit_code != 0:
             raise _failure(run, Path(work.log), python)
         return Path(work.log)
@@ -401,17 +401,15 @@ def _data_files(folder: Path) -> Iterator[str]:
                     yield str(name)
 
 
-def _wait(session: Session, work: Work) -> Run:
-    """Run the work to its end; whatever interrupts us ends it."""
-    handle = session.execute.submit(work)
+def _teller(log: Path, session: Session) -> Callable[[], None]:
+    """Says how many answers are in, whenever that is news."""
     told = (0, 0)
-    try:
-        while (run := session.execute.poll(handle, POLL_S)).wall_s is None:
-            told = _tell_progress(Path(work.log), told, session)
-    except BaseException:
-        session.execute.cancel(handle)
-        raise
-    return run
+
+    def tell() -> None:
+        nonlocal told
+        told = _tell_progress(log, told, session)
+
+    return tell
 
 
 def _tell_progress(log: Path, told: tuple[int, int], session: Session) -> tuple[int, int]:
