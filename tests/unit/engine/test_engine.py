@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dying_ledger import DyingLedger, Killed
 
 from assay.adapters.propose.ladder import Adapter, Options
 from assay.core.errors import ComponentFailed, Interrupted
@@ -175,28 +176,6 @@ def test_interruption_is_recorded_and_resumed(tmp_path: Path, scores: dict[str, 
     assert script.calls.count("build b") == 1
 
 
-class _Killed(BaseException):
-    """Plays kill -9: nothing of ours may catch it."""
-
-
-class _DyingLedger(MemoryLedger):
-    """Dies right before or right after an event is written."""
-
-    def __init__(self, living: MemoryLedger, at: int, *, after: bool) -> None:
-        self._events = living._events
-        self.at = at
-        self.after = after
-
-    def append(self, type: EventType, study: str, data: Any) -> Any:
-        """Append, or die."""
-        if len(self._events) + 1 == self.at and not self.after:
-            raise _Killed
-        event = super().append(type, study, data)
-        if event.seq == self.at and self.after:
-            raise _Killed
-        return event
-
-
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_event_and_resumed_it_decides_the_same(
     tmp_path: Path, scores: dict[str, Any], after: bool
@@ -211,8 +190,8 @@ def test_killed_at_any_event_and_resumed_it_decides_the_same(
         folder = tmp_path / f"{at}"
         folder.mkdir()
         world = World(folder, Script(dict(scores)))
-        with pytest.raises(_Killed):
-            world.run(_DyingLedger(world.ledger, at, after=after))
+        with pytest.raises(Killed):
+            world.run(DyingLedger(world.ledger, at, after=after))
         assert world.run() is Outcome.ACCEPT, at
         assert [(d.candidate, d.outcome, d.sentence) for d in world.history.decisions] == expected, at
         finished = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dying_ledger import DyingLedger, Killed
 
 from assay.core.draw import Draw
 from assay.core.errors import ComponentFailed, Interrupted
@@ -376,28 +377,6 @@ def test_an_interruption_ends_what_was_kept_and_is_resumed(tmp_path: Path) -> No
     assert world.decided() == whole.decided()
 
 
-class _Killed(BaseException):
-    """Plays kill -9: nothing of ours may catch it."""
-
-
-class _Dying(MemoryLedger):
-    """Dies right before or right after an event is written."""
-
-    def __init__(self, living: MemoryLedger, at: int, *, after: bool) -> None:
-        self._events = living._events
-        self.at = at
-        self.after = after
-
-    def append(self, type: EventType, study: str, data: Any) -> Any:
-        """Append, or die."""
-        if len(self._events) + 1 == self.at and not self.after:
-            raise _Killed
-        event = super().append(type, study, data)
-        if event.seq == self.at and self.after:
-            raise _Killed
-        return event
-
-
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_event_it_decides_the_same(tmp_path: Path, after: bool) -> None:
     """Also between looks: no finished step again, no gate of an earlier look asked again, the same Decisions."""
@@ -408,8 +387,8 @@ def test_killed_at_any_event_it_decides_the_same(tmp_path: Path, after: bool) ->
     assert count > 40
     for at in range(1, count + 1):
         world = World(tmp_path / str(at), words, ("a", "b"))
-        with pytest.raises(_Killed):
-            world.run(_Dying(world.ledger, at, after=after))
+        with pytest.raises(Killed):
+            world.run(DyingLedger(world.ledger, at, after=after))
         assert world.run() is Outcome.ACCEPT, at
         assert world.decided() == whole.decided(), at
         assert world.judged() == whole.judged(), at
@@ -432,8 +411,8 @@ def test_a_retried_look_leaves_the_earlier_one_standing(tmp_path: Path) -> None:
     whole.run()
     at = next(e.seq for e in whole.ledger.read() if e.type is EventType.STEP_RETRIED)
     world = world_of(tmp_path / "killed")
-    with pytest.raises(_Killed):
-        world.run(_Dying(world.ledger, at, after=True))
+    with pytest.raises(Killed):
+        world.run(DyingLedger(world.ledger, at, after=True))
     assert world.history.trials["fake-1-1"].gates["compare"].step == "evaluate-2"
     assert world.run() is Outcome.ACCEPT
     assert world.judged() == whole.judged()
