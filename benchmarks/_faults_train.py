@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import math
-import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +20,7 @@ from torch.nn import functional
 
 from assay.track.data import batch_label_entropy, facts
 from assay.track.probes import Probes
+from assay.track.system import Contention
 
 STEPS = 240
 ONSET = 96
@@ -112,6 +116,39 @@ RECIPES: tuple[Recipe, ...] = (
     _r("held", "friedman2 slow evaluation", "friedman2", "silu", special="slow_eval", lr=2e-3),
     _r("held", "synthetic pauses", "synthetic", "wide_relu", special="pauses", lr=1e-3),
     _r("held", "synthetic scaler", "synthetic", "residual", special="amp", lr=2e-3),
+    _r("score", "gauss relu3", "gauss", "relu3", lr=2e-3),
+    _r("score", "gauss relu3 sgd", "gauss", "relu3", optimizer="sgd", lr=0.08),
+    _r("score", "gauss elu", "gauss", "elu", optimizer="adamw", schedule="cosine"),
+    _r("score", "gauss dropout", "gauss", "leaky", dropout=0.2, schedule="onecycle", lr=4e-3),
+    _r("score", "mixture leaky", "mixture", "leaky", lr=2e-3),
+    _r("score", "mixture layernorm", "mixture", "layernorm", optimizer="adamw", lr=2e-3),
+    _r("score", "mixture tanh wide", "mixture", "tanh_wide", lr=1e-3),
+    _r("score", "mixture noise", "mixture", "relu3", label_noise=0.1, clip=1.0, lr=2e-3),
+    _r("score", "mixture momentum", "mixture", "relu3", optimizer="sgd", lr=0.15, schedule="steps"),
+    _r("score", "hastie elu", "hastie", "elu", lr=3e-3),
+    _r("score", "hastie relu3", "hastie", "relu3", optimizer="adamw", schedule="warmup"),
+    _r("score", "wine leaky", "wine", "leaky", optimizer="sgd", lr=0.05, batch=16),
+    _r("score", "faces cnn", "digits", "cnn_gelu", optimizer="adamw", lr=2e-3),
+    _r("score", "friedman3 elu", "friedman3", "elu", lr=2e-3),
+    _r("score", "friedman3 tanh", "friedman3", "tanh_wide", optimizer="sgd", lr=0.02, schedule="cosine"),
+    _r("score", "sparse relu3", "sparse", "relu3", lr=1e-3),
+    _r("score", "sparse layernorm", "sparse", "layernorm", optimizer="adamw", lr=1e-3, schedule="cosine"),
+    _r("score", "roll leaky", "roll", "leaky", lr=3e-3),
+    _r("score", "majority lstm", "majority", "lstm", lr=8e-3),
+    _r("score", "majority conv", "majority", "conv1d", optimizer="adamw", lr=4e-3),
+    _r("score", "majority conv clip", "majority", "conv1d", lr=4e-3, clip=0.5, schedule="warmup"),
+    _r("score", "gauss restarts", "gauss", "elu", optimizer="sgd", lr=0.1, schedule="restarts"),
+    _r("score", "majority restarts", "majority", "conv1d", lr=6e-3, schedule="restarts"),
+    _r("score", "wine tiny validation", "wine", "relu3", validation_rows=18, batch=16, lr=1e-3),
+    _r("score", "mixture tiny validation", "mixture", "elu", validation_rows=30, lr=1e-3),
+    _r("score", "gauss bandit", "gauss", "relu3", special="rl", lr=2e-3),
+    _r("score", "mixture accumulation", "mixture", "leaky", accumulate=4, lr=3e-3),
+    _r("score", "gauss finder", "gauss", "layernorm", special="finder", lr=1e-6),
+    _r("score", "mixture finetune", "mixture", "relu3", special="finetune", lr=2e-4),
+    _r("score", "roll slow evaluation", "roll", "elu", special="slow_eval", lr=2e-3),
+    _r("score", "hastie pauses", "hastie", "layernorm", special="pauses", lr=2e-3),
+    _r("score", "gauss scaler", "gauss", "relu3", special="amp", lr=2e-3),
+    _r("score", "friedman3 small batch", "friedman3", "leaky", batch=8, lr=1e-3),
 )
 
 
@@ -160,27 +197,51 @@ def load(task: str, seed: int, validation_rows: int = 300, label_noise: float = 
 
 def _arrays(task: str, random: np.random.Generator) -> tuple[Any, Any, int, int]:
     state = int(random.integers(1 << 30))
-    if task in ("digits", "autoencoder"):
-        x, y = datasets.load_digits(return_X_y=True)
-        return x / 16.0, y, 10 if task == "digits" else 0, 0
-    if task == "cancer":
-        x, y = datasets.load_breast_cancer(return_X_y=True)
-        return x, y, 2, 0
-    if task == "synthetic":
-        x, y = datasets.make_classification(
-            2400, 20, n_informative=8, n_classes=5, n_clusters_per_class=1, class_sep=1.6, random_state=state
+    if task in _TOKENS:
+        kinds = 7 if task == "sequence" else 4
+        tokens = random.integers(0, kinds, (2400, 8))
+        if task == "sequence":
+            return tokens, (tokens[:, -1] + tokens[:, -2]) // 2, kinds, kinds
+        return (
+            tokens,
+            np.stack([(tokens == k).sum(axis=1) for k in range(4)], axis=1).argmax(axis=1),
+            4,
+            kinds,
         )
-        return x, y, 5, 0
-    if task == "sequence":
-        tokens = random.integers(0, 7, (2400, 8))
-        return tokens, (tokens[:, -1] + tokens[:, -2]) // 2, 7, 7
-    if task == "diabetes":
-        x, y = datasets.load_diabetes(return_X_y=True)
-    elif task == "friedman1":
-        x, y = datasets.make_friedman1(2000, noise=1.0, random_state=state)
-    else:
-        x, y = datasets.make_friedman2(2000, noise=60.0, random_state=state)
+    if task in _CLASSES:
+        x, y = _CLASSES[task](state)
+        return x, (y - y.min()).clip(0, 1).astype(int) if task == "hastie" else y, len(np.unique(y)), 0
+    if task == "autoencoder":
+        x, y = datasets.load_digits(return_X_y=True)
+        return x / 16.0, y, 0, 0
+    x, y = _TARGETS[task](state)
     return x, (y - y.mean()) / y.std(), 0, 0
+
+
+_TOKENS = ("sequence", "majority")
+_CLASSES: dict[str, Callable[[int], tuple[Any, Any]]] = {
+    "digits": lambda _: (datasets.load_digits().data / 16.0, datasets.load_digits().target),
+    "cancer": lambda _: datasets.load_breast_cancer(return_X_y=True),
+    "wine": lambda _: datasets.load_wine(return_X_y=True),
+    "synthetic": lambda s: datasets.make_classification(
+        2400, 20, n_informative=8, n_classes=5, n_clusters_per_class=1, class_sep=1.6, random_state=s
+    ),
+    "mixture": lambda s: datasets.make_classification(
+        2000, 30, n_informative=6, n_redundant=4, n_classes=3, class_sep=1.4, random_state=s
+    ),
+    "gauss": lambda s: datasets.make_gaussian_quantiles(
+        n_samples=2400, n_features=6, n_classes=4, random_state=s
+    ),
+    "hastie": lambda s: datasets.make_hastie_10_2(3000, random_state=s),
+}
+_TARGETS: dict[str, Callable[[int], tuple[Any, Any]]] = {
+    "diabetes": lambda _: datasets.load_diabetes(return_X_y=True),
+    "friedman1": lambda s: datasets.make_friedman1(2000, noise=1.0, random_state=s),
+    "friedman2": lambda s: datasets.make_friedman2(2000, noise=60.0, random_state=s),
+    "friedman3": lambda s: datasets.make_friedman3(2000, noise=0.1, random_state=s),
+    "sparse": lambda s: datasets.make_sparse_uncorrelated(2000, 10, random_state=s),
+    "roll": lambda s: datasets.make_swiss_roll(2000, noise=0.3, random_state=s),
+}
 
 
 class Residual(nn.Module):
@@ -202,19 +263,35 @@ class Residual(nn.Module):
         return self.head(x)  # type: ignore[no-any-return]
 
 
+class _Turn(nn.Module):
+    """(batch, place, channel) to (batch, channel, place)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transposed."""
+        return x.transpose(1, 2)
+
+
 class Sequence(nn.Module):
-    """A GRU or a one-layer transformer over tokens."""
+    """A GRU, an LSTM, two convolutions or a one-layer transformer over tokens."""
 
     def __init__(self, tokens: int, outputs: int, kind: str) -> None:
         super().__init__()
         self.embed = nn.Embedding(tokens, 24)
         self.place = nn.Parameter(torch.randn(8, 24) * 0.1)
         self.body: nn.Module
-        if kind == "gru":
-            self.body = nn.GRU(24, 32, batch_first=True)
+        if kind in ("gru", "lstm"):
+            self.body = (nn.GRU if kind == "gru" else nn.LSTM)(24, 32, batch_first=True)
+        elif kind == "conv1d":
+            self.body = nn.Sequential(
+                _Turn(),
+                nn.Conv1d(24, 32, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv1d(32, 24, 3, padding=1),
+                nn.ReLU(),
+            )
         else:
             self.body = nn.TransformerEncoderLayer(24, 2, 48, dropout=0.0, batch_first=True)
-        self.head = nn.Linear(32 if kind == "gru" else 24 * 8, outputs)
+        self.head = nn.Linear(32 if kind in ("gru", "lstm") else 24 * 8, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
@@ -227,7 +304,7 @@ class Sequence(nn.Module):
 def build(net: str, data: Data, dropout: float = 0.0) -> nn.Module:
     """A net for a task."""
     outputs = data.outputs
-    if net in ("gru", "transformer"):
+    if net in ("gru", "transformer", "lstm", "conv1d"):
         return Sequence(data.tokens, outputs, net)
     inputs = data.x.shape[1]
     if net == "linear":
@@ -238,6 +315,16 @@ def build(net: str, data: Data, dropout: float = 0.0) -> nn.Module:
         return nn.Sequential(
             nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(256, outputs),
+        )  # fmt: skip
+    if net == "cnn_gelu":
+        return nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 12, 3, padding=1), nn.GELU(), nn.AvgPool2d(2),
+            nn.Conv2d(12, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.GELU(), nn.Flatten(), nn.Linear(256, outputs),
+        )  # fmt: skip
+    if net == "layernorm":
+        return nn.Sequential(
+            nn.Linear(inputs, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 48), nn.LayerNorm(48), nn.GELU(),
+            nn.Linear(48, outputs),
         )  # fmt: skip
     widths, activation, norm = _SHAPES[net]
     layers: list[nn.Module] = []
@@ -256,6 +343,10 @@ _SHAPES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], bool]] = {
     "gelu": ((64, 64), nn.GELU, False),
     "silu": ((96, 48), nn.SiLU, False),
     "relu_bn": ((64, 48), nn.ReLU, True),
+    "relu3": ((80, 56, 40), nn.ReLU, False),
+    "elu": ((72, 40), nn.ELU, False),
+    "leaky": ((96, 64), nn.LeakyReLU, False),
+    "tanh_wide": ((128, 48), nn.Tanh, False),
     "deep_tanh": ((40, 40, 40, 40), nn.Tanh, False),
     "wide_relu": ((160, 64), nn.ReLU, False),
     "sigmoid8": ((32,) * 8, nn.Sigmoid, False),
@@ -322,6 +413,7 @@ class Bench:
         """Train and record."""
         started = time.perf_counter()
         torch.manual_seed(self.seed)
+        give_memory_back()
         recipe = self.recipe
         self.data = load(recipe.task, self.seed, recipe.validation_rows, recipe.label_noise)
         self._apply(self.on_data)
@@ -343,6 +435,7 @@ class Bench:
         known = [v for v in seen[:10] if v is not None]
         if known:
             self.trace.oracle["entropy"] = float(np.median(known))
+        self.probes.close()
         self.trace.seconds = time.perf_counter() - started
         return self.trace
 
@@ -407,6 +500,7 @@ class Bench:
 
     def _train(self) -> None:  # noqa: PLR0912, PLR0915 - a training loop as people write it
         recipe, origin = self.recipe, time.perf_counter()
+        self.contention = Contention(threading.get_native_id())
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127) if recipe.special == "amp" else None
         generator = torch.Generator().manual_seed(self.seed)
         self.order = self.order or torch.randperm(len(self.data.x), generator=generator).tolist()
@@ -439,6 +533,8 @@ class Bench:
             if recipe.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
             peer = self._peer_before() if self.step % 10 == 0 else None
+            if ONSET - 10 <= self.step < ONSET + 6:
+                self._note_norm()
             if scaler:
                 scaler.step(self.optimizer)
                 scaler.update()
@@ -472,7 +568,10 @@ class Bench:
 
     def _row(self, loss: float, spent: float, cpu: float, waited: float, t: float) -> None:
         signals: dict[str, Any] = dict(self.probes.signals())
-        signals["contended"] = float(os.getloadavg()[0] > (os.cpu_count() or 1))
+        if self.step % 20 == 0:
+            taken = self.contention.share()
+            if taken is not None:
+                signals["contended"] = taken
         signals |= {"step_s": spent, "step_cpu_s": cpu, "data_wait_s": waited}
         if self.step % 4 == 0:
             signals["rss_bytes"] = float(rss_bytes())
@@ -530,6 +629,12 @@ class Bench:
             {"step": self.step, "epoch": metrics, "loss": _mean(self.trace.losses[-EVALUATE_EVERY:])}
         )
         self.look()
+
+    def _note_norm(self) -> None:
+        """For the oracle: the probes need not read the gradients of every step."""
+        grads = [p.grad.norm() for p in self.model.parameters() if p.grad is not None]
+        norm = float(torch.stack(grads).norm()) if grads else 0.0
+        self.trace.oracle[f"norm {self.step}"] = norm if math.isfinite(norm) else 1e38
 
     def _peer_before(self) -> dict[str, Any]:
         named = [(p, p.grad) for p in self.model.parameters() if p.grad is not None and p.dim() >= 2]
@@ -613,6 +718,13 @@ def _schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> A
     if recipe.schedule == "onecycle":
         return kinds.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1)
     return None
+
+
+def give_memory_back() -> None:
+    """Return what earlier runs of the process freed: a leak must grow, not fill old holes."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc's own
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 _PAGE = 4096

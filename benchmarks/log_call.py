@@ -230,29 +230,34 @@ def probes(blocks: int) -> list[Row]:
 def share(name: str, torch: Any, width: int, blocks: int, *, watch: bool) -> Row:
     """Twins that train in turn, one of them recorded: processor time of blocks of ten steps.
 
-    Ten steps hold each of the probes that are not taken every step once. Time of the whole process, so that what the
-    writer thread takes counts as well.
+    Ten steps hold most of the probes that are not taken every step once. Time of the whole process, so that what the
+    writer thread takes counts as well. A block stands between two of the twin, so that a drift of the machine cancels;
+    the quarter of the blocks that differ most to each side (another process took the caches) is left out of the mean.
     """
     import assay  # noqa: PLC0415 - what is measured
 
     plain, _, _ = twin(torch, width)
     recorded, model, optimizer = twin(torch, width)
-    costs, without = [], []
+    costs, without = [], [timed(plain)]
     with tempfile.TemporaryDirectory() as folder:
         run = assay.experiment(root=folder)
         if watch:
             run.watch(model, optimizer)
-        for _ in range(blocks + 3):
-            without.append(timed(plain))
+        for _ in range(blocks + 5):
             begun = time.process_time()
             for _ in run.track(range(10)):
                 run.log({"loss": recorded(), "acc": 0.5, "lr": 0.1, "a": 1.0, "b": 2.0})
-            costs.append(time.process_time() - begun - without[-1])
+            spent = time.process_time() - begun
+            without.append(timed(plain))
+            costs.append(spent - 0.5 * (without[-2] + without[-1]))
         run.finish()
-    base, costs = statistics.median(without[3:]), costs[3:]  # the first blocks warm up
-    error = 1.25 * statistics.stdev(costs) / len(costs) ** 0.5
+    base, kept = statistics.median(without[5:]), sorted(costs[5:])  # the first blocks warm up
+    kept = kept[len(kept) // 4 : len(kept) - len(kept) // 4]
+    # The standard error of a quarter-trimmed mean, by the winsorised variance (Tukey and McLaughlin 1963).
+    wide = [kept[0]] * (len(kept) // 2) + kept + [kept[-1]] * (len(kept) // 2)
+    error = statistics.stdev(wide) / (0.5 * len(wide) ** 0.5)
     label = f"step of {100 * base:.1f} ms CPU; +- {100 * error / base:.2f} (s.e.); {blocks} blocks of 10"
-    return below(name, 100 * statistics.median(costs) / base, "%", 2.0, label)
+    return below(name, 100 * statistics.mean(kept) / base, "%", 2.0, label)
 
 
 def twin(torch: Any, width: int) -> tuple[Callable[[], float], Any, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic_core import to_jsonable_python
 
 from assay import registry
 from assay.cli import cli
@@ -52,6 +53,14 @@ SUPPORT = {
     ("evaluate", "vllm_bench"): "runs the tool where it is installed; parser tested on recorded output",
     ("evaluate", "lm_eval"): "runs here over HTTP",
     ("evaluate", "command"): "runs here",
+    (
+        "evaluate",
+        "agent",
+    ): "runs here with agents of ours; agents of vendors by recorded output, see docs/evolve.md",
+    ("evaluate", "evolution"): "runs here; reads files only",
+    ("build", "search"): "runs here; engine `gepa` with GEPA 0.1.4",
+    ("build", "text"): "runs here",
+    ("apply", "text"): "runs here",
     ("evaluate", "checkpoint"): "runs here; reads files only",
     ("evaluate", "experiment"): "runs here; reads the record of a training, and runs a test evaluation",
     ("propose", "ladder"): "runs here",
@@ -142,8 +151,7 @@ def _fields(title: str, model: Any) -> str:
 
 
 def _plain(field: Any) -> Any:
-    value = field.get_default(call_default_factory=True)
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+    return to_jsonable_python(field.get_default(call_default_factory=True))
 
 
 def support() -> str:

@@ -21,6 +21,8 @@ from assay.core.run import Work
 from assay.runtime import process
 from assay.runtime.logs import TAIL_BYTES, TAIL_LINES
 
+pytestmark = pytest.mark.slow
+
 FAST = local.Options(grace_s=0.4, orphan_grace_s=0.3)
 
 

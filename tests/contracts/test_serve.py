@@ -29,6 +29,8 @@ from assay.runtime import listeners, process
 from assay.testing import servers
 from assay.testing.session import RecordingSession, make_session
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "examples" / "release" / "model"
 KINDS = sorted(

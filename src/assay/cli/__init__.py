@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import signal
 import sys
@@ -19,6 +20,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("assay.cli.study", "Run a study to its Decision."),
     "resume": ("assay.cli.study", "Go on with a study after a crash, a kill or an interruption."),
     "calibrate": ("assay.cli.calibrate", "Measure how much an evaluation differs from itself; plans use it."),
+    "minimize": ("assay.cli.evolve", "Search for the shortest text with equivalent behaviour, and prove it."),
+    "ablate": ("assay.cli.evolve", "Measure what each section of a text earns."),
     "ls": ("assay.cli.show", "List the studies of this project."),
     "show": ("assay.cli.show", "Show a study or trial: gates, reasons, figures."),
     "train": ("assay.cli.train", "Run a training command as an attempt of an experiment, watched."),
@@ -107,7 +110,9 @@ def _run(argv: list[str] | None) -> int:
     except BrokenPipeError:
         return _nobody_reads()
     except OSError as error:
-        _say(f"assay: {error.filename or 'the operating system'}: {error.strerror or error}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        after = ". Next: free space on that disk, then `assay resume`" if full else ""
+        _say(f"assay: {error.filename or 'the operating system'}: {error.strerror or error}{after}")
         return 6
     except Exception as error:  # noqa: BLE001 - whatever we overlooked must not end in a traceback either
         _say(f"assay: {_defect(error)}")

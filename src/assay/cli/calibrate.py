@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
-from assay.cli.load import load_spec
+from assay.cli.load import load_any, load_spec
 from assay.core.decision import EXIT_CODES
 from assay.core.evidence import Artifact
 from assay.core.history import StudyHistory
 from assay.core.verdict import Verdict
 from assay.core.vocabulary import Outcome, Status
 from assay.flows import calibrate as flow
+from assay.flows.evolve import EvolveSpec
 from assay.flows.release import ReleaseSpec
 from assay.ledger.home import Home, find_home
 from assay.ledger.projections import histories
@@ -29,10 +30,19 @@ FACTOR = 2.0
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a key of the spec.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def calibrate(spec: Path, overrides: tuple[str, ...], as_json: bool) -> int:
-    """Evaluate the baseline twice and store how much it differs from itself; later plans use that."""
-    from assay.cli.study import execute, new_id
+    """Evaluate the baseline twice and store how much it differs from itself.
 
-    resolved = load_spec(spec, overrides)
+    A release: later plans use its flip rate. An evolve study: the noise of its suite, task by task.
+    """
+    from assay.cli.opening import new_id
+    from assay.cli.study import execute
+
+    given = load_any(spec, overrides)
+    if isinstance(given, EvolveSpec):
+        from assay.cli import evolve
+
+        return evolve.calibrate(given, as_json)
+    resolved = given if isinstance(given, ReleaseSpec) else load_spec(spec, overrides)
     home = Home(find_home(), create=True)
     with home.writing():
         known = histories(home.ledger.read())
@@ -57,6 +67,7 @@ def with_noise(spec: ReleaseSpec, source: Artifact) -> ReleaseSpec:
         verdict.extra["flip_rate"]
         for history in histories(home.ledger.read()).values()
         if history.study.job == "calibrate" and history.study.source.digest == source.digest
+        if history.study.spec.get("schema") == spec.schema_
         if ReleaseSpec.from_json(history.study.spec).evaluate == spec.evaluate
         if (verdict := _verdict(home, history)) is not None and verdict.status is Status.PASS
     ]

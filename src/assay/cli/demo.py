@@ -84,7 +84,12 @@ def _release(folder: Path, *, as_json: bool) -> int:
     released = folder / "published"
     overrides = () if not released.exists() else (f"apply.path={_free(released)}",)
     outcome: int = run.callback(  # type: ignore[misc]
-        spec=folder / "release.yaml", overrides=overrides, anyway=False, as_json=as_json, report=True
+        spec=folder / "release.yaml",
+        overrides=overrides,
+        anyway=False,
+        drains=(),
+        as_json=as_json,
+        report=True,
     )
     return outcome
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from assay.core.tuning_record import TuningRecord
+    from assay.ledger.home import Home
 
 
 @click.command()
@@ -24,10 +30,9 @@ def export(studies: tuple[str, ...], file: Path, keep: int | None, as_json: bool
     from assay.core.errors import UsageError
     from assay.ledger.export_sqlite import export_runs
     from assay.ledger.home import Home, find_home
-    from assay.ledger.tuning_records import of_home
 
     home = Home(find_home(), create=False)
-    records = {r.recommendation.run_id: r for r in of_home(home)}
+    records = {r.recommendation.run_id: r for r in _records(home)}
     unknown = [name for name in studies if name not in records]
     if unknown:
         raise UsageError(
@@ -44,6 +49,20 @@ def export(studies: tuple[str, ...], file: Path, keep: int | None, as_json: bool
     else:
         click.echo(f"{file}: {count} run{'' if count == 1 else 's'}")
     return 0
+
+
+def _records(home: Home) -> Iterator[TuningRecord]:
+    """Of every tuning study, one without an end as far as it came, then the imported ones."""
+    from assay.cli.tune_progress import at_work, record_of
+    from assay.ledger.projections import histories
+    from assay.ledger.tuning_records import imported
+
+    known = histories(home.ledger.read())
+    running = at_work(home, known)
+    for name, history in known.items():
+        if (record := record_of(home, history, alive=name == running)) is not None:
+            yield record
+    yield from imported(home.folder)
 
 
 @click.command("import")

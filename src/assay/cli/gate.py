@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ EXIT = {Status.PASS: 0, Status.FAIL: 1, Status.INCONCLUSIVE: 4, Status.ERROR: 5}
 _ROWS = {".eval", ".jsonl", ".csv", ".xml", ".yml", ".yaml"}
 """Files that hold rows or a run: never `{task: score}`."""
 SIZE_LIMIT_BYTES = 256 << 20
+ELSEWHERE: Mapping[str, str] = {"deploy": "assay.cli.gate_deploy"}
+"""Gate → module that adds its command."""
 
 
 class Refused(click.ClickException):
@@ -125,7 +128,21 @@ def _read(paths: Mapping[str, Path], options: Mapping[str, Any]) -> tuple[dict[s
     return found, ResultsGate(ResultsPolicy(expected=expected))
 
 
-@click.group()
+class Gates(click.Group):
+    """The gates; one that may run agents has a module of its own, loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All gates."""
+        return sorted({*super().list_commands(ctx), *ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The gate's command."""
+        if cmd_name in ELSEWHERE:
+            importlib.import_module(ELSEWHERE[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Gates)
 def gate() -> None:
     """Ask one gate about files. stdout is one JSON verdict; exit 0 pass, 1 fail, 2 unreadable, 4 open, 5 anomalous."""
 
@@ -236,6 +253,9 @@ def compare(
 @click.option("--accept-stopped", is_flag=True, help="A training that was asked to stop counts as ended.")
 @click.option("--no-hypothesis", is_flag=True, help="No hypothesis is asked for.")
 @click.option(
+    "--require-watched", is_flag=True, help="A training that no checker watched to its end does not pass."
+)
+@click.option(
     "--iterations-left", type=int, help="Experiments that the budget still has; 0 asks for a person."
 )
 @click.option("--json", "as_json_", is_flag=True, help="Always so: stdout is one JSON verdict.")
@@ -253,6 +273,7 @@ def training(experiment: str, root: Path | None, **options: Any) -> tuple[Verdic
             **given,
             "accept_stopped": options["accept_stopped"],
             "require_hypothesis": not options["no_hypothesis"],
+            "require_watched": options["require_watched"],
         }
     )
     folder = place_of(experiment, root)

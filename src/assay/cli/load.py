@@ -14,18 +14,19 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from assay import registry
-from assay.cli import tune_spec
+from assay.cli import evolve_spec, tune_spec
 from assay.core.errors import SpecError, UnreadableInput
 from assay.core.ports import Component
 from assay.core.study import AdapterRef
 from assay.core.vocabulary import Verb
+from assay.flows.evolve import EvolveSpec
 from assay.flows.release import ReleaseSpec
 from assay.flows.train import TrainSpec
 from assay.flows.tune import TuneSpec
 from assay.gates._checkpoint.intent import resolve
 
 SIZE_LIMIT_BYTES = 4 << 20
-Spec: TypeAlias = ReleaseSpec | TrainSpec | TuneSpec
+Spec: TypeAlias = ReleaseSpec | TrainSpec | TuneSpec | EvolveSpec
 """What a spec of any job is read as."""
 
 
@@ -271,6 +272,7 @@ def _release_components(spec: ReleaseSpec) -> list[tuple[str, Component]]:
 
 JOBS: Mapping[str, Job] = MappingProxyType(
     {
+        "evolve": Job(EvolveSpec, evolve_spec.resolved, evolve_spec.components),
         "release": Job(ReleaseSpec, _release, _release_components),
         "train": Job(TrainSpec, _train, _train_components),
         "tune": Job(TuneSpec, tune_spec.resolved, tune_spec.components),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
@@ -31,6 +31,8 @@ STYLE = {
 }
 MARK = {Status.PASS: "✓", Status.FAIL: "✗", Status.INCONCLUSIVE: "?", Status.ERROR: "!"}
 NOTE_EVERY_S = 5.0
+WARNING = "warning: "
+"""How a note begins that must not be lost among others."""
 
 
 @contextmanager
@@ -54,7 +56,7 @@ class PlainLines:
     def tell(self, progress: Progress) -> None:
         """Print it."""
         line = _line(progress)
-        if progress.kind == "note":
+        if progress.kind == "note" and not progress.message.startswith(WARNING):
             if time.monotonic() - self._noted < NOTE_EVERY_S:
                 return
             self._noted = time.monotonic()
@@ -80,7 +82,7 @@ class LiveDisplay:
             self._step, self._note, self._done = progress.step, "", None
             self._started = time.monotonic()
             return
-        if progress.kind == "note":
+        if progress.kind == "note" and not progress.message.startswith(WARNING):
             self._note, self._done = progress.message, progress.done
             return
         if progress.kind == "step_done" and progress.wall_s is not None:
@@ -90,21 +92,23 @@ class LiveDisplay:
         if line is not None:
             self._console.print(line)
 
-    def __rich__(self) -> Table | Text:
-        """The running step."""
+    def __rich__(self) -> Group | Text:
+        """The running step: one line with its bar, and one with what it said last, cut to the terminal."""
         if not self._step:
             return Text("")
         elapsed = time.monotonic() - self._started
         table = Table.grid(padding=(0, 1))
+        for _ in range(4):
+            table.add_column(no_wrap=True)
         bar = _bar(self._done) if self._done is not None else Text("")
         eta = self._remaining(elapsed)
         left = Text(
-            f"{elapsed:4.0f} s" + (f", about {eta:.0f} s to go" if eta is not None else ""), style="dim"
+            f"{_duration(elapsed)}" + (f", about {_duration(eta)} to go" if eta is not None else ""),
+            style="dim",
         )
-        table.add_row(
-            self._spinner, Text(self._step, style="bold"), bar, left, Text(self._note[:60], style="dim")
-        )
-        return table
+        table.add_row(self._spinner, Text(self._step, style="bold"), bar, left)
+        note = " ".join(self._note.split())
+        return Group(table, Text(f"  {note}", style="dim", no_wrap=True, overflow="ellipsis"))
 
     def _remaining(self, elapsed: float) -> float | None:
         """By the share done once there is one, else by how long such a step took before."""
@@ -112,6 +116,13 @@ class LiveDisplay:
             return elapsed / self._done - elapsed
         before = self._seen_s.get(_kin(self._step))
         return max(0.0, before - elapsed) if before else None
+
+
+def _duration(seconds: float) -> str:
+    """Short, for a display that is drawn again and again."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _kin(step: str) -> str:
@@ -132,6 +143,8 @@ def _line(progress: Progress) -> Text | None:
             return Text(f"\n▸ {progress.candidate}", style="bold")
         case "step":
             return Text(f"  {progress.step} ...", style="dim")
+        case "note" if progress.message.startswith(WARNING):
+            return Text(f"  {progress.message}", style="yellow")
         case "note" if progress.message:
             share = f" {progress.done:.0%}" if progress.done is not None else ""
             return Text(f"    {progress.message}{share}", style="dim")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -12,19 +13,27 @@ FOLDER = "drained"
 
 
 @contextlib.contextmanager
-def room(folder: Path, *, port: int = 0, drains: Sequence[str] = ()) -> Iterator[None]:
+def room(
+    folder: Path,
+    *,
+    port: int = 0,
+    drains: Sequence[str] = (),
+    conflicts: Literal["refuse", "warn", "ignore"] = "refuse",
+) -> Iterator[None]:
     """Refuse where something stands in the way, drain the named services, lend the machine, bring them back.
 
     Args:
         folder: the `.assay` folder; the states of drains lie there.
         port: TCP port that the study's servers listen on; 0 = any free one.
         drains: services that a person named.
+        conflicts: what to do about everything else that stands in the way: not to begin, to tell, or not to look.
 
     Raises:
         UsageError: if something else stands in the way, or a name is none of a service.
         ComponentFailed: if a service does not stop, or does not come back.
     """
-    from assay.runtime import conflicts, drain
+    from assay.runtime import conflicts as ways
+    from assay.runtime import drain
 
     def note(text: str) -> None:
         click.echo(f"assay: {text}", err=True)
@@ -37,5 +46,9 @@ def room(folder: Path, *, port: int = 0, drains: Sequence[str] = ()) -> Iterator
             state = folder / FOLDER / f"{service.name}.drain.json"
             held.enter_context(drain.drained(service, state, note=note))
         # after the drains: only now it shows whether they were all that stood in the way
-        conflicts.require_none(port)
+        if conflicts == "refuse":
+            ways.require_none(port)
+        elif conflicts == "warn":
+            for found in ways.find(port):
+                note(f"in the way, measured beside it all the same: {found.what}")
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,25 +36,72 @@ def ls(as_json: bool) -> int:
 
 @click.command()
 @click.argument("name", metavar="STUDY|TRIAL")
+@click.option("--diff", is_flag=True, help="The change of a text; piped, it is a patch.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(name: str, as_json: bool) -> int:
+def show(name: str, diff: bool, as_json: bool) -> int:
     """Show a study, or one trial with every reason."""
     from assay.ledger.home import Home, find_home
     from assay.ledger.projections import study_summary, trial_summary
     from assay.report.decision import print_summary, print_trial
 
     home = Home(find_home(), create=False)
+    if (record := _imported(home, name)) is not None:
+        _show_imported(record, as_json=as_json)
+        return 0
     history, trial = _find(home, name)
+    if history.study.job == "evolve":
+        from assay.cli.evolve_study import delivered
+
+        delivered(home, history)  # mends what a kill left unfinished
+    if diff:
+        return _show_diff(home, history, trial, as_json)
     if trial is None:
-        summary = study_summary(history)
-        click.echo(json.dumps(summary, indent=2)) if as_json else print_summary(summary)
+        summary, tuned = study_summary(history), _tuned(home, history)
+        if as_json:
+            click.echo(json.dumps({**summary, **_tuned_json(tuned)}, indent=2))
+        else:
+            print_summary(summary)
+            _print_tuned(tuned)
         return 0
     verdicts = {line.gate: home.store.get(line.verdict) for line in trial.gates.values()}
     if as_json:
-        click.echo(json.dumps({**trial_summary(trial), "verdicts": verdicts}, indent=2))
+        more = _tasks(home, trial) if history.study.job == "evolve" else {}
+        click.echo(json.dumps({**trial_summary(trial), "verdicts": verdicts, **more}, indent=2))
+        return 0
+    if history.study.job == "evolve":  # its tasks are told with their runs, not as drops of a score
+        shown = {gate: {**verdict, "estimates": []} for gate, verdict in verdicts.items()}
+        print_trial(trial_summary(trial), shown)
+        _print_tasks(home, trial)
     else:
         print_trial(trial_summary(trial), verdicts)
     return 0
+
+
+def _show_diff(home: Any, history: Any, trial: Any, as_json: bool) -> int:
+    from assay.report.evolve_text import change_json, change_of, print_change
+
+    found, made, texts = change_of(home, history, trial)
+    if as_json:
+        click.echo(json.dumps(change_json(found, made, texts), indent=2))
+    elif sys.stdout.isatty():
+        print_change(made)
+    else:
+        click.echo(made, nl=False)
+    return 0
+
+
+def _tasks(home: Any, trial: Any) -> dict[str, Any]:
+    from assay.ledger.evolve_records import of_trial
+    from assay.report.evolve_text import tasks_json
+
+    return {"tasks": tasks_json(of_trial(trial, home.store))}
+
+
+def _print_tasks(home: Any, trial: Any) -> None:
+    from assay.ledger.evolve_records import of_trial
+    from assay.report.evolve_text import print_tasks
+
+    print_tasks(of_trial(trial, home.store))
 
 
 @click.command()
@@ -72,18 +120,76 @@ def report(study: str, bundle: Path | None, out: Path | None) -> int:
         return 0
     from assay.ledger.bundle import write_bundle
     from assay.ledger.home import Home, find_home
-    from assay.report.html import render
-    from assay.report.pages import write_page
+    from assay.report.pages import render, write_page
 
     home = Home(find_home(), create=False)
+    if bundle is None and (record := _imported(home, study)) is not None:
+        from assay.report.tuning import write_report
+
+        name = record.recommendation.content_digest.removeprefix("sha256:")[:16]
+        click.echo(str(write_report(out or home.folder / "reports" / f"imported-{name}.html", record)))
+        return 0
     history, _ = _find(home, study)
     if bundle is not None:
-        page = render(home.store, history, home.folder.parent).encode()
+        page = render(home, history).encode()
         write_bundle(bundle, history.study.id, home.ledger.read(), home.store, page)
         click.echo(str(bundle))
         return 0
+    if (tuned := _tuned(home, history)) is not None:
+        from assay.report.tuning import write_report
+
+        path = out or home.folder / "reports" / f"{history.study.id}.html"
+        click.echo(str(write_report(path, *tuned, project=home.folder.parent)))
+        return 0
     click.echo(str(write_page(home, history, out)))
     return 0
+
+
+def _tuned(home: Any, history: Any) -> tuple[Any, Any] | None:
+    """The record of a tuning study, as far as it is, and what changed since it measured; None for any other study."""
+    if history.study.job != "tune":
+        return None
+    from assay.cli.staleness import stale
+    from assay.cli.tune_progress import at_work, record_of
+
+    alive = at_work(home, {history.study.id: history}) == history.study.id and history.closed is None
+    record = record_of(home, history, alive=alive)
+    return record, stale(history, record)
+
+
+def _tuned_json(found: tuple[Any, Any] | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    record, changed = found
+    return {"recommendation": record.recommendation.to_json(), "stale": [c.to_json() for c in changed]}
+
+
+def _print_tuned(found: tuple[Any, Any] | None) -> None:
+    if found is None:
+        return
+    from assay.report.recommendation import print_recommendation
+
+    record, changed = found
+    print_recommendation(record.recommendation, changed)
+
+
+def _imported(home: Any, name: str) -> Any:
+    """A tuning run of another tool by its id; None if there is none."""
+    from assay.ledger.tuning_records import FOLDER, imported
+
+    if not (home.folder / FOLDER).is_dir():
+        return None
+    return next((r for r in imported(home.folder) if r.recommendation.run_id == name), None)
+
+
+def _show_imported(record: Any, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(record.to_json(), indent=2))
+        return
+    from assay.report.recommendation import print_recommendation
+
+    click.echo("imported: what another tool said of itself; nothing is decided on it")
+    print_recommendation(record.recommendation)
 
 
 def _find(home: Any, name: str) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ import click
 from assay.core.decision import EXIT_CODES
 from assay.core.vocabulary import Outcome
 
-KINDS = ("release", "train", "tune")
+KINDS = ("release", "train", "tune", "evolve")
 
 
 @click.command()
@@ -44,9 +44,10 @@ def plan(spec: Path, overrides: tuple[str, ...], anyway: bool, as_json: bool) ->
     """
     from assay.cli.calibrate import with_noise
     from assay.cli.load import components, load_any
+    from assay.flows.evolve import EvolveSpec
     from assay.flows.release import ReleaseSpec
     from assay.flows.tune import TuneSpec
-    from assay.report import plan_train, plan_tune
+    from assay.report import plan_evolve, plan_train, plan_tune
     from assay.report.plan import describe, print_plan
     from assay.runtime.files import artifact
 
@@ -56,6 +57,11 @@ def plan(spec: Path, overrides: tuple[str, ...], anyway: bool, as_json: bool) ->
         shown = plan_tune.describe(source_spec, source, components(source_spec))
         click.echo(json.dumps(shown, indent=2)) if as_json else plan_tune.print_plan(shown)
         return 0
+    if isinstance(source_spec, EvolveSpec):
+        planned = plan_evolve.describe(source_spec, source, components(source_spec))
+        click.echo(json.dumps(planned, indent=2)) if as_json else plan_evolve.print_plan(planned)
+        refused = planned["deciding"]["refused"] and not anyway
+        return EXIT_CODES[Outcome.INFEASIBLE] if refused else 0
     if not isinstance(source_spec, ReleaseSpec):
         told = plan_train.describe(source_spec, source, components(source_spec))
         click.echo(json.dumps(told, indent=2)) if as_json else plan_train.print_plan(told)

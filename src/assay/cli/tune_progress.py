@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Mapping
+
+from assay.core.decision import Decision
 from assay.core.events import EventType
 from assay.core.evidence import Evidence
 from assay.core.history import StudyHistory
 from assay.core.kinds import evidence_from_json
 from assay.core.ports import Store
 from assay.core.recommendation import ExitReason
-from assay.core.tuning import TuningPlan
+from assay.core.tuning import Cause, TuningPlan
 from assay.core.tuning_record import TuningRecord
 from assay.core.vocabulary import FailureClass
 from assay.engine.telling import Telling
+from assay.ledger.home import Home
+from assay.ledger.tuning_records import JOB, of_study
 from assay.tuning.answer import Answer, answer
 from assay.tuning.readings import readings
 from assay.tuning.record import record
 from assay.tuning.search import Search
 
+CONFLICT = "a server in the way"
+"""What interrupted a study that found no room to begin."""
 NOTHING = "no recommendation"
 """Name of the candidate that stands for having none."""
 
@@ -51,38 +59,76 @@ def so_far(history: StudyHistory, store: Store, *, alive: bool = False) -> tuple
     spent = max((row.spent_s for row in rows), default=0.0)
     search = Search(plan, readings(rows, plan), telling.session, spent)
     found = answer(search)
-    done = search.next_launch() is None and not search.partial
     told = found.model_copy(
-        update={"exit_reason": exit_reason(history, alive=alive), "partial": found.partial or not done}
+        update={
+            "exit_reason": exit_reason(history, alive=alive),
+            "partial": found.partial or not _answers(history),
+        }
     )
-    return record(search, told, rows, study=history.study.id, inputs=given.get("inputs")), told
+    made = record(search, told, rows, study=history.study.id, inputs=given.get("inputs"))
+    begun = made.recommendation.model_copy(update={"started_at": history.opened})
+    return made.model_copy(update={"recommendation": begun}), told
+
+
+def record_of(home: Home, history: StudyHistory, *, alive: bool = False) -> TuningRecord | None:
+    """The record of a tuning study: that of its answer, or what is known until now. None for a study of another job.
+
+    Raises:
+        LedgerBroken: if evidence is gone or changed.
+    """
+    if history.study.job != JOB:
+        return None
+    found = of_study(history, home.store)
+    return found if found is not None else so_far(history, home.store, alive=alive)[0]
+
+
+def at_work(home: Home, known: Mapping[str, StudyHistory]) -> str:
+    """The study that a process works on now; empty if none does."""
+    try:
+        with (home.folder / "writer.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return max(known, key=lambda name: known[name].events[-1].at, default="")
+    except OSError:
+        return ""
+    return ""
 
 
 def exit_reason(history: StudyHistory, *, alive: bool = False) -> ExitReason:
     """How a tuning study ended, in the source's closed words; `running` and `crashed` where it has no end."""
-    answers = [
-        d
-        for d in history.decisions
-        if history.trials[d.trial].candidate.intent.get("phase") == history.study.answers
-    ]
+    answers = _answers(history)
     if history.closed is None or (answers == [] and not history.decisions):
         if alive:
             return ExitReason.RUNNING
+        final = history.events[-1]
+        if final.type is EventType.STUDY_INTERRUPTED and final.data.get("signal") == CONFLICT:
+            return ExitReason.PROVIDER_CONFLICT
         return ExitReason.INTERRUPTED if history.interrupted else ExitReason.CRASHED
     if answers:
         word = answers[-1].failure_class
         if word is FailureClass.POINT_INFEASIBLE:
             return ExitReason.NO_FEASIBLE
-        if word is not FailureClass.BUDGET_EXHAUSTED:
-            return ExitReason.OK
         none = answers[-1].candidate == NOTHING
+        if word is not FailureClass.BUDGET_EXHAUSTED:
+            return ExitReason.INTERNAL_ERROR if none else ExitReason.OK
         return ExitReason.BUDGET_NO_MODEL if none else ExitReason.BUDGET_PARTIAL
     last = history.decisions[-1]
     if last.failure_class is FailureClass.USER_CONFIG_ERROR:
         return ExitReason.CONFIG_ERROR
-    if last.facts.get("cause") == "port":
+    if last.facts.get("cause") == Cause.PORT:
         return ExitReason.PROVIDER_CONFLICT
+    if last.facts.get("cause") == Cause.INTEGRITY:
+        return ExitReason.PRE_WARM_INTEGRITY
     return ExitReason.INTERNAL_ERROR
+
+
+def _answers(history: StudyHistory) -> list[Decision]:
+    """The decisions on the recommendation; until there is one, nothing is settled."""
+    return [
+        d
+        for d in history.decisions
+        if history.trials[d.trial].candidate.intent.get("phase") == history.study.answers
+    ]
 
 
 def best_so_far(history: StudyHistory, store: Store) -> str:

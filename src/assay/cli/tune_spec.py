@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from assay import registry
+from assay.core.canon import digest_bytes
 from assay.core.errors import AssayError, SpecError
 from assay.core.fit import FitLine, FitVerdict, MachineMemory, ModelShape, Serving
 from assay.core.ports import Component
+from assay.core.study import AdapterRef
 from assay.core.tuning import Cell
 from assay.core.vocabulary import Verb
 from assay.flows import tune
-from assay.flows.tune import ModelRef, TuneSpec
+from assay.flows.tune import ModelRef, TuneLoad, TuneSpec
+from assay.runtime.machine import cpus
 
+MOST_SPINS = 20_000
+"""GOMP_SPINCOUNT from which on one busy neighbour stops an engine's threads (10,000 costs two thirds of the speed)."""
 FIT_ENGINES = ("llama_cpp", "transformers", "vllm", "sglang")
 """Serve kinds whose memory can be told before a launch."""
 
@@ -27,19 +33,35 @@ def resolved(spec: TuneSpec, base: Path) -> TuneSpec:
         UnreadableInput: if a model cannot be read.
     """
     engine = registry.resolved(Verb.SERVE, spec.engine, base, "engine")
-    apply = registry.resolved(Verb.APPLY, spec.apply, base, "apply")
+    apply = _expecting(registry.resolved(Verb.APPLY, spec.apply, base, "apply"))
     models = tuple(_pinned(model, base, f"models.{i}") for i, model in enumerate(spec.models))
-    found = spec.model_copy(update={"engine": engine, "apply": apply, "models": models})
+    load = _traced(spec, base)
+    found = spec.model_copy(update={"engine": engine, "apply": apply, "models": models, "load": load})
     twice = {m.digest: m.name for m in models}
     if len(twice) < len(models):
         raise SpecError("two candidates are the same model", where="models")
     _validate(found)
-    return found.model_copy(update=_fit(found))
+    return found.model_copy(update={**_fit(found), "remarks": tuple(_traps(found))})
 
 
 def components(spec: TuneSpec) -> list[tuple[str, Component]]:
     """What the study needs on this machine."""
     return [("engine", registry.adapter(Verb.SERVE, spec.engine).check())]
+
+
+def _expecting(apply: AdapterRef) -> AdapterRef:
+    """The application with the digest of the file as it is now: what the study answers for is a change of that one."""
+    if apply.kind != "config_file" or apply.options.get("expects") is not None:
+        return apply
+    try:
+        data = Path(apply.options["path"]).read_bytes()
+    except FileNotFoundError:
+        data = b""  # as the adapter digests a file that it is to make
+    except OSError as error:
+        raise SpecError(
+            f"it cannot be read: {error.strerror or error}", where=f"apply.path: {apply.options['path']}"
+        ) from error
+    return apply.model_copy(update={"options": {**apply.options, "expects": digest_bytes(data)}})
 
 
 def _pinned(model: ModelRef, base: Path, where: str) -> ModelRef:
@@ -54,6 +76,27 @@ def _pinned(model: ModelRef, base: Path, where: str) -> ModelRef:
     )
 
 
+def _traced(spec: TuneSpec, base: Path) -> TuneLoad:
+    """The load with its trace read once, so that a file that cannot be played is refused here."""
+    if spec.load.trace is None:
+        return spec.load
+    from assay.load.arrivals import read_trace
+    from assay.runtime.files import digest_file
+
+    path = (base / Path(spec.load.trace).expanduser()).absolute()
+    if not path.is_file():
+        raise SpecError(f"no such file: {path}", where="load.trace", next="correct the path")
+    least = min(spec.contexts)
+    beyond = [r for r in read_trace(path) if (r.prompt_tokens or 0) + (r.output_tokens or 0) > least]
+    if beyond:
+        raise SpecError(
+            f"{len(beyond)} requests of the trace take more than the context of {least} tokens",
+            where="load.trace",
+            next="raise `contexts`, or leave those requests out",
+        )
+    return spec.load.model_copy(update={"trace": str(path), "trace_digest": digest_file(path)})
+
+
 def _validate(spec: TuneSpec) -> None:
     """Every setting must be one that the engine's options take."""
     cells = list(tune.cells(spec, spec.models[0]))
@@ -65,6 +108,40 @@ def _validate(spec: TuneSpec) -> None:
         registry.options(Verb.SERVE, cell.serve, "knobs")
     for i, context in enumerate(spec.contexts):
         registry.options(Verb.SERVE, tune.serve_ref(spec, cells[0].values, context), f"contexts.{i}")
+
+
+def _traps(spec: TuneSpec) -> Iterator[str]:
+    """Settings that are known to slow an engine down in a way that no figure explains."""
+    have = cpus() or 1
+    given = [
+        spec.engine.options.get("threads"),
+        *(v for k in spec.knobs if k.name == "threads" for v in k.values),
+    ]
+    for count in dict.fromkeys(v for v in given if isinstance(v, int) and v > have):
+        yield f"{count} threads on {have} processors: they wait for each other at every token"
+    for model in spec.models:
+        if (
+            spec.engine.kind == "llama_cpp"
+            and Path(model.path).is_dir()
+            and not any(Path(model.path).glob("*.gguf"))
+        ):
+            yield f"{model.name} is written as GGUF before each launch: name a .gguf file to spare that"
+    env = {**os.environ, **(spec.engine.options.get("env") or {})}
+    spins = env.get("GOMP_SPINCOUNT", "")
+    if (
+        env.get("OMP_WAIT_POLICY", "").lower() == "active"
+        or spins == "infinite"
+        or (spins.isdigit() and int(spins) > MOST_SPINS)
+    ):
+        yield (
+            "OMP_WAIT_POLICY or GOMP_SPINCOUNT let idle threads spin: beside one busy process such an engine is many "
+            "times slower; GOMP_SPINCOUNT=1000 costs nothing"
+        )
+    elif spec.engine.kind == "command" and not spins and "OMP_WAIT_POLICY" not in env:
+        yield (
+            "nothing is known of how this server's threads wait: if it uses OpenMP, set GOMP_SPINCOUNT=1000 in "
+            "`engine.env`, or one busy process beside it makes it many times slower"
+        )
 
 
 def _fit(spec: TuneSpec) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from assay.core.candidate import Candidate
@@ -46,6 +48,11 @@ class StudyHistory:
         """The plan as it stands now."""
         return (*self.study.steps, *self.topped_up)
 
+    def plan_for(self, candidate: Candidate) -> list[Step]:
+        """The steps that are for a candidate."""
+        phase = candidate.intent.get("phase")
+        return [s for s in self.steps if not s.phase or s.phase == phase]
+
     @property
     def decisions(self) -> list[Decision]:
         """The standing Decisions, in the order of the trials."""
@@ -56,12 +63,23 @@ class StudyHistory:
         """The trial that was begun and has no standing Decision."""
         return next((t for t in self.trials.values() if not t.finished), None)
 
+    @property
+    def active_s(self) -> float:
+        """Seconds in which the study was at work, over all times that it was run; up to its last event."""
+        idle = {EventType.STUDY_RESUMED, *_BY_HAND}
+        times = [(datetime.fromisoformat(e.at), e.type) for e in self.events]
+        return sum((b - a).total_seconds() for (a, _), (b, what) in pairwise(times) if what not in idle)
+
     def apply_event(self, event: Event) -> None:
         """Take one event into account."""
         self.events.append(event)
         handler = _HANDLERS.get(event.type)
         if handler is not None:
             handler(self, event)
+
+
+_BY_HAND = (EventType.APPLY_INTENDED, EventType.APPLY_DONE, EventType.UNDO_INTENDED, EventType.UNDO_DONE)
+"""What may happen long after the work is done."""
 
 
 def _trial_started(history: StudyHistory, event: Event) -> None:

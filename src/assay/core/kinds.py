@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from assay.core.agent import AgentRuns
 from assay.core.checkpoint import Checkpoint
 from assay.core.evidence import Evidence
+from assay.core.evolution import Evolution
 from assay.core.experiment import Experiment
 from assay.core.load import Load
 from assay.core.results import Results
@@ -15,7 +17,9 @@ from assay.core.trials import Trials
 from assay.core.tuning_record import Tuning
 
 _KINDS: Mapping[str, type[Evidence]] = {
+    "agent_runs": AgentRuns,
     "checkpoint": Checkpoint,
+    "evolution": Evolution,
     "experiment": Experiment,
     "load": Load,
     "results": Results,

@@ -24,6 +24,15 @@ class AdapterRef(Noun):
     options: Mapping[str, Any] = Field(default_factory=dict)
 
 
+def flat_ref(value: Any) -> Any:
+    """`{kind: x, a: 1}` as people write it → kind and options."""
+    if isinstance(value, str):
+        return {"kind": value}
+    if isinstance(value, Mapping) and "kind" in value and "options" not in value:
+        return {"kind": value["kind"], "options": {k: v for k, v in value.items() if k != "kind"}}
+    return value
+
+
 class GateRef(Noun):
     """Which gate judges, with its policy."""
 
@@ -63,6 +72,8 @@ class Step(Noun):
     """The items that are asked; None = all of them."""
     extends: str = ""
     """Step whose results this one adds to: the same subject, asked an earlier part of the items."""
+    resumes: bool = False
+    """Its adapter goes on with what a killed attempt left in its folder, and repeats none of it."""
     until: str = ""
     """Gate after whose verdict the step is not needed any more."""
     keep_serving: bool = False

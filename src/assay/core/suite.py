@@ -65,6 +65,15 @@ def why_unsafe(path: str) -> str:
     return ""
 
 
+def same_content(left: bytes, right: bytes) -> bool:
+    """Whether two files are equal but for whitespace at the ends of lines and of the file."""
+    return _trimmed(left) == _trimmed(right)
+
+
+def _trimmed(data: bytes) -> list[bytes]:
+    return [line.rstrip() for line in data.rstrip().split(b"\n")]
+
+
 class Fixture(Noun):
     """One file with its bytes."""
 
@@ -127,6 +136,8 @@ class Verifier(Noun):
     """Deciding tests: put in place after the agent has ended, over whatever lies there."""
     collect: tuple[str, ...] = ()
     """Glob patterns of the files that are taken from the agent's folder to be judged; empty = all of them."""
+    equals: tuple[Fixture, ...] = ()
+    """Files that must be there with this content, whitespace at ends of lines ignored; compared without a process."""
     expected_tools: tuple[str, ...] = ()
     """At least one of them must have been called."""
     forbidden_tools: tuple[str, ...] = ()
@@ -135,7 +146,7 @@ class Verifier(Noun):
     @property
     def decides(self) -> bool:
         """Whether anything can fail here; a verifier that names nothing passes whatever happened."""
-        return bool(self.command or self.expected_tools or self.forbidden_tools)
+        return bool(self.command or self.equals or self.by_tools)
 
     @property
     def by_tools(self) -> bool:
@@ -184,13 +195,14 @@ class Task(Noun):
             ("fixtures", self.fixtures),
             ("verifier's files", self.verifier.files),
             ("reference's files", self.reference),
+            ("expected files", self.verifier.equals),
         ):
             if clash := _clash([f.path for f in files]):
                 raise ValueError(f"{what}: {clash}")
         # laid over each other, so the same path is one file and a look-alike is an attack
-        together = {f.path for f in (*self.fixtures, *self.verifier.files, *self.reference)}
-        if clash := _clash(sorted(together)):
-            raise ValueError(f"fixtures, verifier and reference: {clash}")
+        parts = (self.fixtures, self.verifier.files, self.verifier.equals, self.reference)
+        if clash := _clash(sorted({f.path for part in parts for f in part})):
+            raise ValueError(f"fixtures, verifier, expected files and reference: {clash}")
         return self
 
     def rendered(self, folder: str) -> str:

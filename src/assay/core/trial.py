@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,3 +47,8 @@ class Trial:
     def finished(self) -> bool:
         """It has a Decision that stands."""
         return self.decision is not None and not self.decision.interrupted
+
+    def artifact(self, models: Sequence[Artifact] = ()) -> Artifact | None:
+        """What was built, or the model that the candidate takes as it is."""
+        built = next((r.artifact for r in self.steps.values() if r.artifact), None)
+        return built or next((m for m in models if m.digest == self.candidate.parent), None)

@@ -13,7 +13,7 @@ from assay.core.ports import Ledger, Store
 from assay.core.study import Step, Study
 from assay.core.triage import TRIAGE
 from assay.core.trial import Trial
-from assay.core.vocabulary import Action, Outcome
+from assay.core.vocabulary import Action, FailureClass, Outcome
 from assay.engine.components import Components
 from assay.engine.journal import Journal
 from assay.engine.lineage import Lineage
@@ -48,11 +48,24 @@ class StudyLoop:
         self.components = components
         self.observer = observer or Silent()
         self.journal = Journal(ledger, store, study)
+        self._reopen()
         limit = study.budget.wall_time_s
-        deadline = None if limit is None else time.monotonic() + limit
+        used = self.journal.history.active_s
+        deadline = None if limit is None else time.monotonic() + max(0.0, limit - used)
         self._decided_before = len(self.journal.history.decisions)
         self.trials = TrialLoop(self.journal, components, folder, self.observer, deadline)
         self.lineage = Lineage(self.journal, folder, self.observer)
+
+    def _reopen(self) -> None:
+        """A trial that broke off in a step that can go on does so: what was learned there was paid for."""
+        trial = next(reversed(self.journal.history.trials.values()), None)
+        step = None if trial is None else _broke_off(trial, self.journal.history.plan_for(trial.candidate))
+        if trial is None or step is None:
+            return
+        failed = trial.gates[step.name]
+        self.top_up((), [trial.id], insists=False)
+        data = {"trial": trial.id, "step": step.name, "after": failed.to_json()}
+        self.journal.write(EventType.STEP_RETRIED, data)
 
     def top_up(
         self,
@@ -169,6 +182,19 @@ class StudyLoop:
             kept = trial.finished and trial.decision and trial.decision.keeps and self.study.apply_on_accept
             if kept and trial.decision and self.lineage.applicable(trial):
                 self._apply(trial, trial.decision)
+
+
+_MENDABLE = frozenset(
+    {FailureClass.INFRA_TRANSIENT, FailureClass.BUDGET_EXHAUSTED, FailureClass.USER_CONFIG_ERROR}
+)
+"""What a person mends, or grants, before a study is resumed."""
+
+
+def _broke_off(trial: Trial, plan: Sequence[Step]) -> Step | None:
+    """The step in which a trial ended for a cause that may be gone, if its adapter goes on with what it left."""
+    if trial.decision is None or trial.decision.failure_class not in _MENDABLE:
+        return None
+    return next((s for s in plan if s.resumes and s.name in trial.gates and s.name not in trial.steps), None)
 
 
 def _abort_reason(decisions: list[Decision]) -> str | None:

@@ -18,7 +18,7 @@ from assay.core.evidence import Artifact
 from assay.core.experiment import PrimaryMetric, Thresholds, Tier
 from assay.core.gate import Policy
 from assay.core.proposal import Idea, Template
-from assay.core.study import AdapterRef, Budget, GateRef, Step, StopRules, Study
+from assay.core.study import AdapterRef, Budget, GateRef, Step, StopRules, Study, flat_ref
 from assay.core.vocabulary import Direction, Verb
 from assay.gates.improvement import CANDIDATE, PARENT, RECIPE_SEEDS, ImprovementPolicy
 from assay.gates.setup import SetupPolicy
@@ -28,15 +28,6 @@ __all__ = ["Metric", "Stopping", "TrainSpec", "plan"]
 
 SCHEMA = "train/1"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-
-
-def _flat_ref(value: Any) -> Any:
-    """`{kind: x, a: 1}` as people write it → kind and options."""
-    if isinstance(value, str):
-        return {"kind": value}
-    if isinstance(value, Mapping) and "kind" in value and "options" not in value:
-        return {"kind": value["kind"], "options": {k: v for k, v in value.items() if k != "kind"}}
-    return value
 
 
 def _seeds(value: Any) -> Any:
@@ -143,7 +134,7 @@ class TrainSpec(Noun):
     seed: int = 0
     """Seed of everything else that draws random numbers."""
 
-    _flat = field_validator("train", "propose", "evaluate", "apply", mode="before")(_flat_ref)
+    _flat = field_validator("train", "propose", "evaluate", "apply", mode="before")(flat_ref)
 
     @field_validator("seeds")
     @classmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from assay.core.canon import digest
 from assay.core.evidence import Artifact
 from assay.core.gate import Policy
 from assay.core.study import AdapterRef, Budget, GateRef, Step, Study
@@ -87,12 +88,16 @@ def _question(spec: TuneSpec) -> str:
 
 def _race(spec: TuneSpec, search: TuningPlan) -> dict[str, Any]:
     workload = spec.workload.at(spec.contexts[0], spec.contexts[0], spec.seed)
-    told = [f"{i.knob} {', '.join(map(str, i.dropped))} not searched: {i.reason}" for i in inert(spec)]
+    told = [*spec.remarks]
+    told += [f"{i.knob} {', '.join(map(str, i.dropped))} not searched: {i.reason}" for i in inert(spec)]
     return {
         "plan": search.to_json(),
         "inputs": {
-            "workload": workload.content_digest,
+            "workload": digest([workload.to_json(), spec.load.trace_digest])
+            if spec.load.trace
+            else workload.content_digest,
             "model_bytes": {m.name: m.size_bytes for m in spec.models},
+            "model_paths": {m.name: m.path for m in spec.models},
             "remarks": told,
         },
     }
@@ -140,6 +145,9 @@ def _load(spec: TuneSpec, context: int) -> dict[str, Any]:
         "workload": spec.workload.at(context, spec.contexts[0], spec.seed).to_json(),
         "service_levels": spec.service_levels.to_json(),
         "request_timeout_s": spec.load.request_timeout_s,
+        "stop_when_infeasible": True,
+        "failed_frac": spec.failed_frac,
+        **({"trace": spec.load.trace} if spec.load.trace else {}),
     }
 
 

@@ -10,7 +10,7 @@ from assay.core.artifact_text import Finding, Severity
 from assay.core.canon import digest
 from assay.core.gate import Policy
 from assay.core.suite import SolutionRuns, Suite, Task
-from assay.gates._suite.expected import expected_values, given_away, ngrams, solution_lines
+from assay.gates._suite.expected import expected_values, given_away, ngrams, own_answers, solution_lines
 from assay.gates._suite.task import check_task, collected
 from assay.gates._text.policy import Findings
 
@@ -87,17 +87,17 @@ def copied_from_suite(baseline: str, candidate: str, suite: Suite) -> tuple[Find
     """
     out = Findings({}, suite.name)
     new = ngrams(candidate) - ngrams(baseline)
+    answers = own_answers(suite)
     for task in suite.tasks:
         if task.canary:
             continue  # its answer belongs into the text
         out.where = task.task_id
-        values = set(given_away(expected_values(task), candidate)) - set(
-            given_away(expected_values(task), baseline)
-        )
+        expected = expected_values(task) | answers.get(task.task_id, frozenset())
+        values = set(given_away(expected, candidate)) - set(given_away(expected, baseline))
         if values:
             text = f"the text holds {len(values)} expected values, such as {min(values)[:60]!r}"
             out.add("copied-value", Severity.BLOCK, text, measured=len(values))
-        hidden = "\n".join(f.text for f in (*task.verifier.files, *task.reference))
+        hidden = "\n".join(f.text for f in (*task.verifier.files, *task.verifier.equals, *task.reference))
         visible = ngrams("\n".join((task.prompt, *(f.text for f in task.fixtures))))
         if shared := new & (ngrams(hidden) - visible):
             text = f"the text shares {len(shared)} runs of words with hidden files: {' '.join(min(shared))[:80]!r}"

@@ -115,7 +115,7 @@ def derived(trials: Trials, plan: TuningPlan) -> Answer:
 
 def _verdict(gate: str, found: Answer, reads: Mapping[str, str]) -> Verdict:
     status, outcome, failure = Status.PASS, Outcome.ACCEPT, None
-    if found.recommended is None and not found.partial:
+    if found.recommended is None and not found.partial and not found.unmeasured:
         status, outcome, failure = Status.FAIL, Outcome.INFEASIBLE, FailureClass.POINT_INFEASIBLE
     elif not found.settled:
         status, outcome = Status.INCONCLUSIVE, Outcome.INCONCLUSIVE

@@ -5,7 +5,6 @@ Imported runs are what another tool said of itself. They lie beside the ledger, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,8 +14,6 @@ from assay.core.history import StudyHistory
 from assay.core.ports import Store
 from assay.core.tuning_record import TuningRecord
 from assay.core.vocabulary import Provenance
-from assay.ledger.home import Home
-from assay.ledger.projections import histories
 from assay.runtime.files import read_json, write_json
 
 JOB = "tune"
@@ -37,18 +34,6 @@ def of_study(history: StudyHistory, store: Store) -> TuningRecord | None:
             found = _record(document.get("record"), digest)
             return found.model_copy(update={"applied": bool(history.applied)})
     return None
-
-
-def of_home(home: Home) -> Iterator[TuningRecord]:
-    """All records: those of the ledger's studies in their order, then the imported ones by their start.
-
-    Raises:
-        LedgerBroken: see `of_study`.
-    """
-    for history in histories(home.ledger.read()).values():
-        if history.study.job == JOB and (record := of_study(history, home.store)) is not None:
-            yield record
-    yield from imported(home.folder)
 
 
 def imported(folder: Path) -> list[TuningRecord]:

@@ -27,6 +27,8 @@ from assay.runtime.logs import log_tail
 from assay.track import system
 from assay.track.files import append_event
 
+FREE_SPACE = "free space there, then the same `assay train` again: it goes on from the newest checkpoint"
+"""What to do about a full disk under a training."""
 KEEPER = Path(keeper.__file__)
 START_LIMIT_S = 30.0
 DELIBERATE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU})
@@ -154,7 +156,7 @@ def launch(start: Start, fields: Mapping[str, Any]) -> Process:
     """
     program = find_program(start)
     log, status = log_path(start.folder, start.attempt), status_path(start.folder, start.attempt)
-    with files.explaining(log):
+    with files.explaining(log, then=FREE_SPACE):
         log.parent.mkdir(parents=True, exist_ok=True)
     child = _keeper(start, program, log, status)
     taken = Process(start.folder, start.attempt, child)
@@ -235,7 +237,7 @@ def conclude(taken: Process, *, stopped: bool) -> dict[str, Any]:
     fields["log_tail"] = log_tail(
         log_path(taken.folder, taken.attempt), int(taken.status.get("log_offset") or 0)
     )
-    with files.explaining(taken.folder / "events.jsonl"):
+    with files.explaining(taken.folder / "events.jsonl", then=FREE_SPACE):
         append_event(taken.folder, "attempt_ended", taken.attempt, fields)
     return fields
 

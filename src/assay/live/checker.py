@@ -62,6 +62,9 @@ class Checker:
         self._evaluated = 0
         self._ended: str | None = None
         self._newest_checkpoint: str | None = None
+        self._commits: dict[str, int] = {}
+        self._broken_at: dict[str, int] = {}
+        self._saved: dict[str, float] = {}
         self._sequence = 0
         self._limit: float | None = None
         self._watched = Track()
@@ -100,7 +103,9 @@ class Checker:
         handler = getattr(self, name) if name is not None else None
         if handler is None:
             self.ignored += 1
-            return []
+            if "seq" not in line:
+                return []
+            handler = self._on_quiet  # an event of a newer writer: no rule knows it, and its number counts
         stamp = line.get("timestamp") or line.get("time")
         if isinstance(stamp, str):
             self._incidents.time = stamp[:64]
@@ -222,7 +227,8 @@ class Checker:
         changes += self._incidents.maybe(
             evaluation.validation_better(w, t, dropout if isinstance(dropout, bool) else None)
         )
-        return changes + self._incidents.maybe(evaluation.first_too_good(w, t))
+        rows = number(self._facts.get("data", {}).get("validation_rows"))
+        return changes + self._incidents.maybe(evaluation.first_too_good(w, t, rows))
 
     def _on_epoch_end(self, row: Mapping[str, Any]) -> list[AlertChange]:
         w = self.window
@@ -245,7 +251,18 @@ class Checker:
         plan = event.get("plan")
         if not self._has_plan and isinstance(plan, Mapping):
             self._adopt(plan)
-        self._frozen_digest = self._frozen_digest or _text(event.get("config_digest"))
+        self._frozen_digest = _text(event.get("config_digest")) or self._frozen_digest
+        return []
+
+    def _on_planned(self, event: Mapping[str, Any]) -> list[AlertChange]:
+        """What became known after the beginning; it adds to the plan and replaces nothing."""
+        plan = event.get("plan")
+        if isinstance(plan, Mapping):
+            self._adopt({**plan, **self.plan})
+        return []
+
+    def _on_resumed(self, event: Mapping[str, Any]) -> list[AlertChange]:
+        self.window.resumed = True
         return []
 
     def _on_attempt(self, event: Mapping[str, Any]) -> list[AlertChange]:
@@ -253,7 +270,9 @@ class Checker:
         self._started.add(w.attempt)
         self._digests[w.attempt] = _text(event.get("config_digest"))
         w.resumed = event.get("resumed_from") is not None or bool(number(event.get("resumed_step")))
-        return self._incidents.maybe(record.edited(self._frozen_digest, self._digests[w.attempt]))
+        changes = self._incidents.maybe(record.edited(self._frozen_digest, self._digests[w.attempt]))
+        self._frozen_digest = self._frozen_digest or self._digests[w.attempt]
+        return changes
 
     def _on_training_started(self, event: Mapping[str, Any]) -> list[AlertChange]:
         w = self.window
@@ -273,6 +292,7 @@ class Checker:
             return []
         self._facts["data"] = facts
         self.window.chance = number(facts.get("label_entropy"))
+        self.window.majority = number(facts.get("majority_share"))
         changes = self._incidents.settle_keys(
             16, [f for f in data.judge_data(facts, self.thresholds) if f.number == 16], keep=()
         )
@@ -304,21 +324,45 @@ class Checker:
     def _on_checkpoint(self, event: Mapping[str, Any]) -> list[AlertChange]:
         name = _text(event.get("name"))
         self._newest_checkpoint = name or self._newest_checkpoint
-        if event.get("reason") != "best":
-            return []
+        if name is not None:
+            self._commits[name] = len(self._commits)
+        changes: list[AlertChange] = []
         w = self.window
-        found = record.best_mismatch(event, w.ceilings, w.senses, w.primary, self.thresholds)
-        return self._incidents.settle_keys(23, [found] if found else [], only=("best",))
+        if event.get("reason") == "best":
+            newest = w.evaluations[-1].metrics if w.evaluations else None
+            found = record.best_mismatch(
+                event, w.ceilings, w.senses, w.primary, self.thresholds, saved=self._saved, newest=newest
+            )
+            changes = self._incidents.settle_keys(23, [found] if found else [], only=("best",))
+        metrics = event.get("metrics")
+        for key, raw in metrics.items() if isinstance(metrics, Mapping) else ():
+            value, way = number(raw), names.sense(str(key), w.senses)
+            if value is not None and way is not None:
+                before = self._saved.get(str(key), value)
+                self._saved[str(key)] = min(before, value) if way == "min" else max(before, value)
+        return changes
 
     def _on_verified(self, event: Mapping[str, Any]) -> list[AlertChange]:
-        # A newer checkpoint that restores makes the broken one harmless: there is something to resume from.
+        # A checkpoint that restores makes a broken one before it harmless: there is something to resume from. Word of an
+        # older one may come late, and says nothing of what was saved after it.
         changes: list[AlertChange] = []
+        name = _text(event.get("name")) or ""
+        verified = self._commits.get(name, len(self._commits))
         for incident in self._incidents.open_of(22):
-            changes += self._incidents.resolve(incident, f"{_text(event.get('name'))} was verified since")
+            broken = incident.finding.key
+            if broken == name or verified >= self._broken_at.get(broken, 0):
+                changes += self._incidents.resolve(incident, f"{name} was verified since")
         return changes
 
     def _on_checkpoint_failed(self, event: Mapping[str, Any]) -> list[AlertChange]:
-        return self._incidents.report(record.checkpoint_failed(event))
+        found = record.checkpoint_failed(event)
+        # One that never got as far as its commit is broken from here on.
+        self._broken_at[found.key] = self._commits.get(found.key, len(self._commits))
+        return self._incidents.report(found)
+
+    def _on_classical(self, event: Mapping[str, Any]) -> list[AlertChange]:
+        facts = event.get("facts")
+        return self._classical(facts) if isinstance(facts, Mapping) else []
 
     def _on_training_ended(self, event: Mapping[str, Any]) -> list[AlertChange]:
         self._ended = _text(event.get("reason")) or "?"
@@ -435,16 +479,23 @@ _HANDLERS: Mapping[str, str] = {
     "epoch_end": "_on_epoch_end",
     "training_start": "_on_training_started",
     "created": "_on_created",
+    "planned": "_on_planned",
     "attempt_started": "_on_attempt",
+    "resumed": "_on_resumed",
     "training_started": "_on_training_started",
     "data_inspected": "_on_data",
     "wiring_inspected": "_on_wiring",
+    "classical_inspected": "_on_classical",
     "evaluated": "_on_evaluated",
     "checkpoint_committed": "_on_checkpoint",
     "checkpoint_verified": "_on_verified",
     "checkpoint_failed": "_on_checkpoint_failed",
     "training_ended": "_on_training_ended",
     "hypothesis": "_on_quiet",
+    "watched": "_on_quiet",
+    "config_differs": "_on_quiet",
+    "checkpoint_reported": "_on_quiet",
+    "tracker_problem": "_on_quiet",
     "stop_requested": "_on_quiet",
     "attempt_ended": "_on_quiet",
     "note": "_on_quiet",

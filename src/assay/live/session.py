@@ -98,7 +98,7 @@ def open_experiment(root: Path, wanted: Wanted) -> Path:
                 next="leave out --parent, --config, --primary and the thresholds, or choose another name",
             )
         if wanted.hypothesis is not None:
-            with explaining(found / "hypothesis.md"):
+            with explaining(found / "hypothesis.md", then=attempts.FREE_SPACE):
                 experiments.write_hypothesis(found, experiments.hypothesis_text(wanted.hypothesis))
         _require_hypothesis(wanted, (found / "hypothesis.md").is_file())
         return found
@@ -107,7 +107,7 @@ def open_experiment(root: Path, wanted: Wanted) -> Path:
         raise UsageError(f"no experiment {wanted.name!r}", where=str(root), allowed=known)
     _require_hypothesis(wanted, wanted.hypothesis is not None)
     try:
-        with explaining(root):
+        with explaining(root, then=attempts.FREE_SPACE):
             return experiments.create(
                 root,
                 name=wanted.name,
@@ -147,7 +147,7 @@ def begin(
         UsageError: if another attempt runs; see also `live.attempt.launch`.
         ComponentMissing, ComponentFailed: see there.
     """
-    with explaining(folder), files.folder_lock(folder, ".attempts.lock"):
+    with explaining(folder, then=attempts.FREE_SPACE), files.folder_lock(folder, ".attempts.lock"):
         _require_open(folder)
         events = files.read_events(folder)
         number = experiments.next_attempt(events)
@@ -213,7 +213,7 @@ def conclude_ended(root: Path) -> list[str]:
             continue  # it is watched after all, or cannot be written: then the state stays `lost`
         concluded.append(name)
     if concluded:
-        with explaining(root):
+        with explaining(root, then=attempts.FREE_SPACE):
             registry.refresh(root)
     return concluded
 
@@ -226,7 +226,7 @@ def watching(folder: Path) -> Iterator[None]:
         UsageError: if another process watches it.
     """
     path = folder / WATCHER_LOCK
-    with explaining(path):
+    with explaining(path, then=attempts.FREE_SPACE):
         held = files.claim(path)
     if held is None:
         raise UsageError("another process watches it", where=folder.name, next=f"`assay watch {folder.name}`")
@@ -258,7 +258,7 @@ def supervise(supervisor: Supervisor, process: Process, each: Callable[[Supervis
         {"event": "attempt_ended", "attempt": process.attempt, "time": files.utc(), **fields}
     )
     each(supervisor)
-    with explaining(supervisor.folder.parent):
+    with explaining(supervisor.folder.parent, then=attempts.FREE_SPACE):
         registry.refresh(supervisor.folder.parent)
     return fields
 
@@ -274,7 +274,7 @@ def follow(supervisor: Supervisor, *, every_s: float = TICK_S) -> None:
         if supervisor.gone():
             supervisor.finish({"outcome": "lost"})
             fields: dict[str, Any] = {"outcome": "lost", "exit_code": None, "signal": None, "resources": {}}
-            with explaining(supervisor.folder / "events.jsonl"):
+            with explaining(supervisor.folder / "events.jsonl", then=attempts.FREE_SPACE):
                 files.append_event(supervisor.folder, "attempt_ended", supervisor.attempt, fields)
             return
         time.sleep(every_s)

@@ -205,7 +205,7 @@ class Supervisor:
         self.stop = Stop(by, reason, time.monotonic(), hung)
         self.say(f"stop requested by {by}: {reason}")
         try:
-            experiments.request_stop(self.folder, by, reason)
+            experiments.request_stop(self.folder, by, reason, attempt=self.attempt)
             if not self._listens:
                 self._record_stop()
         except OSError as error:

@@ -54,9 +54,9 @@ class Thresholds(Policy):
     """Distance from the median of `spike_rows` losses in median absolute deviations (class 3)."""
     spike_rows: int = Field(default=50, ge=20)
     spike_over_median: float = Field(default=2.0, gt=1)
-    spike_init_frac: float = Field(default=0.25, ge=0)
+    spike_init_frac: float = Field(default=0.6, ge=0)
     """Height above the median as a share of the first loss."""
-    spike_over_recent: float = Field(default=2.0, ge=1)
+    spike_over_recent: float = Field(default=3.2, ge=1)
     """Height above the median over the highest such height in the rows before: heavy tails repeat."""
 
     explosion_over_median: float = Field(default=30.0, gt=1)
@@ -105,6 +105,10 @@ class Thresholds(Policy):
     """Earliest share of the plan."""
     plateau_frac: float = Field(default=0.98, gt=0, le=1)
     """Newest losses over the first loss (or over guessing by the shares of the labels, where they are known)."""
+    plateau_noise: float = Field(default=2.0, ge=0)
+    """A fall of less than so many standard errors of the level is none."""
+    plateau_near_chance: float = Field(default=0.2, ge=0)
+    """First loss over guessing's within this distance: the two are on one scale."""
     good_start_frac: float = Field(default=0.2, ge=0, le=1)
     """Share of guessing's loss that first losses are taken for at least: a fine-tuned model starts near zero."""
     plateau_good_metric: float = Field(default=0.6, gt=0, le=1)
@@ -112,7 +116,7 @@ class Thresholds(Policy):
     plateau_good_start: float = Field(default=0.7, gt=0)
     """First loss over the entropy of the labels below which the start was good already."""
 
-    overfit_rise: float = Field(default=0.15, gt=0)
+    overfit_rise: float = Field(default=0.12, gt=0)
     """Validation loss over its best (class 11)."""
     overfit_evaluations: int = Field(default=3, ge=1)
     overfit_train_drop: float = Field(default=0.1, ge=0)
@@ -134,6 +138,15 @@ class Thresholds(Policy):
     """Training loss since the best over the loss at the best: the data changed, this is no overfitting."""
     regression_drop: float = Field(default=1.7, gt=1)
     """Training loss before over after one evaluation interval: so sudden a fall is other, easier data."""
+    regression_sudden: float = Field(default=5.0, gt=1)
+    """Worsening in one evaluation over the usual change before it: no overfitting is so sudden."""
+    regression_hasty: float = Field(default=3.0, gt=1)
+    """The same where the training loss also fell `regression_eased` times as fast as before."""
+    regression_eased: float = Field(default=1.3, gt=1)
+    regression_history: int = Field(default=6, ge=3)
+    """Evaluations before that show what is usual; in a run that turns earlier it is overfitting."""
+    regression_share: float = Field(default=0.2, ge=0, le=1)
+    """Share of all that was lost that this one evaluation lost."""
     seed_sd: float | None = Field(default=None, ge=0)
     """Standard deviation of the primary metric over seeds, where known."""
 
@@ -154,14 +167,20 @@ class Thresholds(Policy):
     """Share of validation rows that are in the training set (class 16)."""
     leak_over_duplicates: float = Field(default=3.0, ge=0)
     """And this multiple of the training set's own duplicates."""
+    leak_sds: float = Field(default=3.0, ge=0)
+    """And so many standard deviations of what chance then gives."""
     leak_feature: float = Field(default=0.9, gt=0, le=1)
     """Score of one feature alone."""
+    leak_feature_regression: float = Field(default=0.8, gt=0, le=1)
+    """The same as a share of the target's variance, which label noise lowers twice as fast."""
     leak_lift: float = Field(default=0.5, gt=0, le=1)
     """Share of the way to perfect that it stands above the next best feature and above guessing."""
     leak_val_better: float = Field(default=0.05, ge=0)
     """Validation above training score in each of the first evaluations, without dropout."""
     leak_first: float = Field(default=0.995, gt=0, le=1)
     """First validation score while the training loss kept half of its first value."""
+    leak_first_rows: int = Field(default=100, ge=1)
+    """Rows of validation, where known, below which a perfect score may be luck."""
     label_skew: float = Field(default=0.2, ge=0)
     """Total variation distance of the labels between training and validation."""
 
@@ -177,6 +196,11 @@ class Thresholds(Policy):
     """Silence allowed in phase `eval`, or 5 times the longest evaluation seen."""
     stall_checkpoint_s: float = Field(default=900.0, gt=0)
     """Silence allowed in phase `checkpoint`."""
+
+    contended_share: float = Field(default=0.2, gt=0, le=1)
+    """Share of the processor time it wanted that the training thread did not get; above it times are corrected."""
+    contended_rows: int = Field(default=400, ge=1)
+    """Rows for which a reading of it holds: it is taken about once a second."""
 
     starvation_frac: float = Field(default=0.5, gt=0, le=1)
     """Share of the step spent waiting for data, over `starvation_window` rows (class 19)."""

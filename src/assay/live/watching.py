@@ -14,7 +14,7 @@ from typing import Any
 
 from assay.live.alert import AlertChange
 from assay.live.alerts import Alerts, Delivery
-from assay.live.checker import _HANDLERS, Checker
+from assay.live.checker import Checker
 from assay.live.classes import CLASSES, Family
 from assay.track import files
 
@@ -28,20 +28,11 @@ SEND_LIMIT_S = 15.0
 
 
 class _Judge(Checker):
-    """A checker that reads the record as it is written: what no rule knows still counts in its numbering."""
+    """A checker that reads the record as it is written: what belongs to one cause is one incident."""
 
     def feed(self, line: Mapping[str, Any]) -> list[AlertChange]:
         """As the checker does."""
         kind = line.get("event")
-        if kind in ("created", "attempt_started") and not line.get("config_digest"):
-            line = {**line, "config_digest": None}  # frozen by the script, later: nothing was edited
-        if "seq" in line and kind not in _HANDLERS:
-            changes = super().feed({**line, "event": "note"})
-            if kind == "planned" and isinstance(line.get("plan"), Mapping):
-                self._adopt({**line["plan"], **self.plan})
-            elif kind == "resumed" and line.get("attempt") == self.window.attempt:
-                self.window.resumed = True
-            return changes
         if kind == "checkpoint_failed" and line.get("level") == FINITE and self._nonfinite():
             line = {**line, "event": "note"}  # one incident: it was kept aside because of that one
         elif kind == "checkpoint_failed" and line.get("level") == "write":

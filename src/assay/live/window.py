@@ -162,6 +162,8 @@ class Window:
     init: float | None = None
     chance: float | None = None
     """Cross entropy of guessing by the shares of the labels, from the facts about the data."""
+    majority: float | None = None
+    """Share of the commonest label, from the facts about the data."""
     signals: dict[str, Track] = field(default_factory=lambda: {n: Track() for n in SIGNALS})
     lr_changed: bool = False
     lr_restarted: bool = False
@@ -202,9 +204,13 @@ class Window:
 
     def start(self) -> float:
         """Where the loss began: its first values, or guessing by the shares of the labels where that is less."""
-        opening = self.loss.opening[: self.warmup]
-        first = max(self.init or 0.0, sum(opening) / max(1, len(opening))) if self.init is not None else 0.0
+        first = self.began()
         return min(first, self.chance) if self.chance else first
+
+    def began(self) -> float:
+        """The first losses: their mean, or the median of the first five where that is higher."""
+        opening = self.loss.opening[: self.warmup]
+        return max(self.init, sum(opening) / max(1, len(opening))) if self.init is not None else 0.0
 
     def noise(self, rows: int = 50, skip: int = 0) -> float:
         """Robust standard deviation of one loss value around its trend, from successive differences."""

@@ -31,6 +31,7 @@ from assay.core.load import (
 from assay.core.vocabulary import FailureClass
 from assay.load.arrivals import TraceRow
 from assay.load.connection import Exchange, Pool
+from assay.load.futility import Futility
 from assay.load.loop import MeasuringLoop
 from assay.load.records import records
 from assay.load.requests import WORDS, Calibration, Requests
@@ -62,6 +63,10 @@ class ClientOptions:
     reuse_connections: bool = True
     stop_when_saturated: bool = True
     """An open loop that piles up requests is ended early."""
+    stop_when_infeasible: bool = False
+    """A point that clearly misses a service level, or has too many errors, is ended early."""
+    failed_frac: float = 0.0
+    """Share of a point's requests that may fail before it is ended for that."""
     tokenizer: Path | None = None
     """Counts tokens where the server sends no usage."""
     trace: tuple[TraceRow, ...] = ()
@@ -167,14 +172,32 @@ class LoadClient:
             keep_text=self._counter is not None,
             trace=self.options.trace,
             stop_when_saturated=self.options.stop_when_saturated,
+            futility=self._futility(plan),
             progress=self._progress,
         )
         run = self._loop.run_until_complete(runner.run())
+        leaks = self._leaks(run)
         rows = records(run, self._sessions, self._counter)
         self._sessions += runner.sessions
-        return Measured(summarize(rows, self.levels, self._circumstances(run, rows)), rows)
+        return Measured(summarize(rows, self.levels, self._circumstances(run, rows, leaks)), rows)
 
-    def _circumstances(self, run: PointRun, rows: tuple[RequestRecord, ...]) -> Circumstances:
+    def _futility(self, plan: PointPlan) -> Futility | None:
+        if not self.options.stop_when_infeasible:
+            return None
+        return Futility(self.levels, plan.requests, self.options.failed_frac)
+
+    def _leaks(self, run: PointRun) -> tuple[str, ...]:
+        """Stop tokens among the text of answers. Where nothing forced the length, such an answer has failed."""
+        found = [o.exchange.reply for o in run.outcomes if o.exchange is not None and o.exchange.reply.leaked]
+        if self.facts.get("length_control") == "none":
+            for reply in found:
+                what = f"a stop token is part of the text: {reply.leaked}"
+                reply.fail(RequestError.PROTOCOL, what)
+        return tuple(r.leaked for r in found)
+
+    def _circumstances(
+        self, run: PointRun, rows: tuple[RequestRecord, ...], leaks: tuple[str, ...]
+    ) -> Circumstances:
         wall = max(1e-9, (run.end_ns - run.t0_ns) / 1e9)
         late = [(r.sent_s - r.intended_s) * 1e3 for r in rows if r.sent_s is not None and not r.reconnected]
         return Circumstances(
@@ -192,6 +215,7 @@ class LoadClient:
             ),
             shared_prefix_frac=self.workload.shared_prefix_frac,
             turns=self.workload.turns,
+            leaks=leaks,
         )
 
     def _head(self, path: str, method: str = "POST") -> tuple[bytes, bytes]:

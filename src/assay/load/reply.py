@@ -8,6 +8,7 @@ object inside a 200 stream; no [DONE].
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from typing import Any
 
@@ -15,6 +16,11 @@ from assay.core.load import RequestError
 
 DETAIL_CHARS = 300
 _TEXTS = ("content", "reasoning_content", "reasoning", "text", "refusal")
+_STOP_TOKENS = re.compile(
+    r"<\|(?:im_end|im_start|eot_id|eom_id|end_of_text|endoftext|end|eos|return|call)\|>"
+    r"|<(?:end_of_turn|start_of_turn|eos)>|</s>|<\uff5cend\u2581of\u2581sentence\uff5c>"
+)
+"""What ends a turn in the chat formats in use. One that is text was not understood by the engine as an end."""
 _CONTEXT = ("context", "maximum model length", "too long", "max_model_len")
 
 
@@ -22,7 +28,7 @@ class Reply:
     """The answer to one request, as far as it came. Stamps are nanoseconds on the monotonic clock."""
 
     __slots__ = (
-        "cached_tokens", "detail", "done", "error", "finish_reason", "output_tokens", "pieces",
+        "cached_tokens", "detail", "done", "error", "finish_reason", "leaked", "output_tokens", "pieces",
         "prompt_tokens", "reasoning_tokens", "stamps", "texts",
     )  # fmt: skip
 
@@ -36,6 +42,8 @@ class Reply:
         self.output_tokens: int | None = None
         self.reasoning_tokens: int | None = None
         self.finish_reason = ""
+        self.leaked = ""
+        """A stop token that came as text."""
         self.error: RequestError | None = None
         self.detail = ""
         self.done = False
@@ -88,6 +96,8 @@ class Reply:
             text = delta.get(name)
             if text and isinstance(text, str):
                 found = True
+                if "<" in text and not self.leaked and (leak := _STOP_TOKENS.search(text)):
+                    self.leaked = leak[0]
                 if self.texts is not None and name in ("content", "text"):
                     self.texts.append(text)
         if found or delta.get("tool_calls"):

@@ -16,6 +16,7 @@ from typing import Any
 from assay.core.load import PointPlan, RequestError
 from assay.load.arrivals import TraceRow, schedule
 from assay.load.connection import Connection, Exchange, Pool
+from assay.load.futility import INFEASIBLE, Futility
 from assay.load.requests import Ask, Requests
 
 MOST_IN_FLIGHT = 8192
@@ -91,6 +92,8 @@ class Runner:
     keep_text: bool = False
     trace: tuple[TraceRow, ...] = ()
     stop_when_saturated: bool = True
+    futility: Futility | None = None
+    """Ends a point that is lost; None = it is measured to its end."""
     progress: Callable[[int, int], None] | None = None
     """Told of requests ended and failed, about once a second."""
 
@@ -323,6 +326,9 @@ class Runner:
             self._failed += 1
             if self._failed == self._ended >= HOPELESS_AFTER:
                 self.stop("errors")
+        lost = self.futility is not None and not outcome.warmup and self.futility.lost
+        if lost and lost(outcome.intended_ns, outcome.exchange):
+            self.stop(INFEASIBLE)
 
     async def _check(self) -> None:
         """Once a second: tell how far it is, and look whether an open loop runs away."""

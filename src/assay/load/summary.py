@@ -25,6 +25,7 @@ from assay.core.load import (
     ServiceLevels,
     TokenSource,
 )
+from assay.load.futility import INFEASIBLE
 from assay.stats.percentiles import PercentileClaim, clustered_percentile_claim, limit_test, percentile_claim
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -56,6 +57,8 @@ class Circumstances:
     turns: int = 1
     warmup: int | None = None
     """Requests left out, where they have no record."""
+    leaks: tuple[str, ...] = ()
+    """Stop tokens that came as text, one for each such answer."""
 
 
 def summarize(
@@ -82,7 +85,7 @@ def summarize(
         plan=circumstances.plan,
         state=state,
         reasons=tuple(reasons),
-        remarks=tuple(_remarks(records, good, circumstances.client)),
+        remarks=(*_remarks(records, good, circumstances.client), *_leaks(circumstances.leaks)),
         stopped_by=circumstances.stopped_by,
         started=circumstances.started,
         wall_s=circumstances.wall_s,
@@ -244,6 +247,8 @@ def _state(
         found.append(
             (PointState.FAILED, f"{len(measured) - len(good)} of {len(measured)} requests failed ({texts})")
         )
+    if circumstances.stopped_by == INFEASIBLE:
+        found.append((PointState.PARTIAL, "given up: it cannot keep any more what is asked"))
     if circumstances.stopped_by in ("interrupted", "budget"):
         found.append((PointState.PARTIAL, f"ended early: {circumstances.stopped_by}"))
     if circumstances.stopped_by == "saturated" or (
@@ -305,6 +310,12 @@ def _cached(good: Sequence[RequestRecord], circumstances: Circumstances) -> str 
     if not hits:
         return None
     return f"{hits} of {len(known)} prompts were found in a prefix cache beyond their declared shared prefix"
+
+
+def _leaks(leaks: Sequence[str]) -> Iterator[str]:
+    if leaks:
+        told = ", ".join(sorted(set(leaks)))
+        yield f"stop tokens came as text in {len(leaks)} answers ({told}): the engine does not end a turn by them"
 
 
 def _remarks(

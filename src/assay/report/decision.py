@@ -49,6 +49,13 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
             console.print(Text(f"  {trial} {change}", style="green"))
     if summary.get("report"):
         console.print(Text(f"  report  {summary['report']}"), soft_wrap=True)
+    if summary.get("delivery"):
+        console.print(Text(f"  texts   {summary['delivery']}"), soft_wrap=True)
+        if summary["outcome"] == "ACCEPT" and not summary["applied"]:
+            name = summary["id"]
+            console.print(
+                Text(f"  next    assay show {name} --diff ; assay apply {name} --yes"), soft_wrap=True
+            )
     console.print(Text(f"  verify  assay verify {summary['id']}", style="dim"))
 
 

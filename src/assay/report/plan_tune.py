@@ -39,6 +39,8 @@ def describe(spec: TuneSpec, source: Artifact, components: list[tuple[str, Compo
         "knobs": [k.to_json() for k in searched(spec)],
         "inert": [i.to_json() for i in inert(spec)],
         "pruned": dict(spec.pruned),
+        "remarks": list(spec.remarks),
+        "conflicts": spec.conflicts,
         "settings": cells,
         "points": [p.arrivals.text for p in spec.load.points()],
         "service_levels": [x.text for x in spec.service_levels.levels],
@@ -89,6 +91,8 @@ def print_plan(described: Mapping[str, Any], console: Console | None = None) -> 
         )
     for cell, why in described["pruned"].items():
         say(f"  not launched: {cell}: {why}", style="yellow")
+    for text in described["remarks"]:
+        say(f"  beware: {text}", style="yellow")
     levels = ", ".join(described["service_levels"]) or "no service level"
     say(
         f"\nEach launch: {', '.join(described['points'])}; {levels}; context {described['contexts'][0]} tokens"

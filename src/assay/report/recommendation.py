@@ -125,7 +125,8 @@ def _rows(found: Recommendation) -> Iterator[tuple[str, str]]:
             yield "gain", gain
         yield "TTFT p95", latency_text(chosen)
     if len(found.tie_set) > 1:
-        yield "tied with", ", ".join(n for n in found.tie_set if chosen is None or n != chosen.name)
+        label = "tied with" if found.standing is Standing.TIED else "close to it"
+        yield label, ", ".join(n for n in found.tie_set if chosen is None or n != chosen.name)
     yield from _beside(found)
     if found.alternates:
         more = len(found.alternates) - _SHOWN_ALTERNATES

@@ -15,12 +15,14 @@ from assay.core.decision import Decision
 from assay.core.study import Study
 from assay.core.verdict import Verdict
 from assay.core.vocabulary import Verb
+from assay.flows.evolve import EvolveSpec
 from assay.flows.release import ReleaseSpec
 from assay.flows.train import TrainSpec
 from assay.flows.tune import TuneSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: Mapping[str, type[BaseModel]] = {
+    "evolve": EvolveSpec,
     "release": ReleaseSpec,
     "train": TrainSpec,
     "tune": TuneSpec,
@@ -44,7 +46,7 @@ def json_schema(name: str) -> dict[str, Any]:
     """The JSON Schema of a spec or of an output, by the name that `assay schema` takes."""
     model = MODELS[name]
     value = described(model)
-    if name in {"release", "train", "tune"}:
+    if name in {"evolve", "release", "train", "tune"}:
         _write_flat(value)
     return {"$schema": DIALECT, **value}
 

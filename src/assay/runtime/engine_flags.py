@@ -278,6 +278,21 @@ def serve_command(
     return ServeCommand((*words, *found.after, *map(str, extra)), environment, tuple(untold))
 
 
+def copied_command(engine: str, model: str, settings: Mapping[str, Any], otherwise: str = "") -> str:
+    """The engine's own command, for a shell; what it has no word for stands behind it as a comment.
+
+    Args:
+        engine: serve kind.
+        model: path or id.
+        settings: all options by the names of the serve adapter.
+        otherwise: the command for an engine whose flags are not known, such as one that a person wrote himself.
+    """
+    if engine not in ENGINES or not model:
+        return otherwise
+    made = serve_command(engine, model, settings)
+    return made.shell + (f"  # not told: {', '.join(made.untold)}" if made.untold else "")
+
+
 def _totals(engine: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """llama.cpp's context is the total over its slots, unless they share one pool; 0 threads are the default."""
     made = dict(settings)

@@ -26,8 +26,17 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-def explained(error: OSError, place: Path) -> AssayError:
-    """The error that tells a person where the operating system refused, and what to do about it."""
+RESUME = "free space there or set ASSAY_HOME to a larger disk, then `assay resume`"
+
+
+def explained(error: OSError, place: Path, *, then: str = RESUME) -> AssayError:
+    """The error that tells a person where the operating system refused, and what to do about it.
+
+    Args:
+        error: as raised.
+        place: that was written.
+        then: what to do about a full disk; a study's way to go on by default.
+    """
     reason = error.strerror or str(error)
     if error.errno in _NO_SPACE:
         free = free_bytes(place)
@@ -36,7 +45,7 @@ def explained(error: OSError, place: Path) -> AssayError:
             f"no space left on the disk{room}",
             failure_class=FailureClass.INFRA_TRANSIENT,
             where=str(place),
-            next="free space there or set ASSAY_HOME to a larger disk, then `assay resume`",
+            next=then,
         )
     if error.errno in _NO_RIGHT:
         return UsageError(
@@ -50,8 +59,8 @@ def explained(error: OSError, place: Path) -> AssayError:
 
 
 @contextlib.contextmanager
-def explaining(place: Path) -> Iterator[None]:
-    """Turn every `OSError` of the block into an `AssayError` that names `place`.
+def explaining(place: Path, *, then: str = RESUME) -> Iterator[None]:
+    """Turn every `OSError` of the block into an `AssayError` that names `place`; `then` as in `explained`.
 
     Raises:
         ComponentFailed: INFRA_TRANSIENT, if the disk is full or broken.
@@ -60,7 +69,7 @@ def explaining(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise explained(error, place) from error
+        raise explained(error, place, then=then) from error
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:

@@ -1,9 +1,12 @@
 """Runs one command for Assay and ends everything that it started, whatever becomes of Assay.
 
-Started as ``python -I -S guard.py CONFIG`` where CONFIG is one JSON object::
+Started as ``python -I -S -c STARTER guard.py CONFIG`` where CONFIG is one JSON object::
 
     {"command": [...], "cwd": dir, "log": file, "status": file, "timeout_s": s or null,
-     "grace_s": s, "orphan_grace_s": s, "info": {...}}
+     "grace_s": s, "orphan_grace_s": s, "sandbox": {...} or null, "info": {...}}
+
+With `sandbox` the command runs in the namespaces of `agents/sandbox.py`. They are made by our own child, which
+saves an interpreter; what can be seen of it from inside is our environment, so ours must hold no secrets then.
 
 Standard input is the read end of a pipe whose other end Assay holds and never writes to: the kernel closes
 it when Assay is gone, however it went. Standard output gets one line, ``{"pid": n}`` or ``{"error": ...,
@@ -16,7 +19,7 @@ for it.
 """
 
 # It runs without site-packages and pays for each import, so it speaks to the system directly.
-# ruff: noqa: PTH105, PTH108, PTH123, PTH208, S605, S606
+# ruff: noqa: PTH100, PTH105, PTH108, PTH118, PTH120, PTH123, PTH208, S605, S606
 
 from __future__ import annotations
 
@@ -113,6 +116,14 @@ def send_all(leader: int, number: int, spared_group: int) -> None:
             os.close(descriptor)
 
 
+def sandboxed(spec: dict[str, Any], command: list[str]) -> int:
+    """Run a command in namespaces of its own; returns its exit code."""
+    sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "agents"))
+    import sandbox  # type: ignore[import-not-found]  # noqa: PLC0415 - by its path: no packages here
+
+    return int(sandbox.main(spec, command))
+
+
 class Guard:
     """The life of one command."""
 
@@ -184,6 +195,10 @@ class Guard:
                 for target, source in ((0, nothing), (1, log), (2, log)):
                     os.dup2(source, target)
                 os.chdir(config["cwd"])
+                if config.get("sandbox"):
+                    os.close(tell)
+                    signal.set_wakeup_fd(-1)
+                    os._exit(sandboxed(config["sandbox"], config["command"]))
                 os.execvp(config["command"][0], config["command"])
             except OSError as error:
                 os.write(tell, str(error.errno or 0).encode())
@@ -283,5 +298,8 @@ class Guard:
             raise
 
 
-if __name__ == "__main__":
-    sys.exit(Guard(json.loads(sys.argv[1])).run())
+STARTER = """import os, sys
+sys.path.append(os.path.dirname(sys.argv[1]))
+import guard
+sys.exit(guard.Guard(guard.json.loads(sys.argv[2])).run())"""
+"""Starts this file as a module, which spares its compilation: `python -I -S -c STARTER guard.py CONFIG`."""

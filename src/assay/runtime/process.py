@@ -56,15 +56,39 @@ class Guarded:
     status: Path
 
 
-def start(work: Work, status: Path, grace: Grace) -> Guarded:
+@dataclass(frozen=True)
+class Sandboxed:
+    """A command that the guard itself puts into namespaces: see `agents.sandbox`."""
+
+    command: tuple[str, ...]
+    spec: Mapping[str, Any]
+    """What `sandbox.main` is told."""
+
+
+def start(
+    work: Work,
+    status: Path,
+    grace: Grace,
+    *,
+    sandbox: Mapping[str, Any] | None = None,
+    inherited: Mapping[str, str] | None = None,
+) -> Guarded:
     """Start a command under a guard; returns once it was executed.
+
+    Args:
+        work: the command.
+        status: where the guard keeps its record.
+        grace: between SIGTERM and SIGKILL.
+        sandbox: namespaces to run it in (`Sandboxed.spec`); a program that is not there then ends with exit code 127.
+        inherited: what of our environment guard and command get; None = all of it. With `sandbox`, what the command
+            may not know must not be in it.
 
     Raises:
         ComponentMissing: if the program or the working directory does not exist.
         UsageError, ComponentFailed: if log or status cannot be written, or the guard does not start.
     """
-    env = {**os.environ, **work.env}
-    program = _found(work, env)
+    env = {**(os.environ if inherited is None else inherited), **work.env}
+    program = _found(work, env) if sandbox is None else work.command[0]
     run_id = f"{short(digest(str(status)))}-{os.getpid()}-{time.time_ns()}"
     config = {
         "command": [program, *work.command[1:]],
@@ -74,6 +98,7 @@ def start(work: Work, status: Path, grace: Grace) -> Guarded:
         "timeout_s": work.timeout_s,
         "grace_s": grace.normal_s,
         "orphan_grace_s": grace.orphan_s,
+        "sandbox": sandbox,
         "info": {
             "label": work.label,
             "command": list(work.command),
@@ -88,7 +113,7 @@ def start(work: Work, status: Path, grace: Grace) -> Guarded:
         with files.explaining(path):
             path.parent.mkdir(parents=True, exist_ok=True)
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(GUARD), json.dumps(config)],
+        [sys.executable, "-I", "-S", "-c", guard.STARTER, str(GUARD), json.dumps(config)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

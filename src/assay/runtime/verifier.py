@@ -1,31 +1,45 @@
-"""Runs what decides a task: a command in a judging folder, without secrets, ended with everything it started."""
+"""Runs what decides a task: a command in a judging folder, without secrets, ended with everything it started.
+
+Exit code 0 of the command is a pass, `COULD_NOT_JUDGE` (75, EX_TEMPFAIL) says that nothing was found out, as when a model
+that judges does not answer, and anything else is a failure of the task. Expected files are compared without a process.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import TypeAlias
 
 from assay.core.errors import ComponentFailed, ComponentMissing
 from assay.core.run import Work
-from assay.core.suite import FIXTURE_DIR, PYTHON, SolutionRuns, Task
+from assay.core.suite import FIXTURE_DIR, PYTHON, Fixture, SolutionRuns, Task, same_content
 from assay.core.vocabulary import FailureClass
 from assay.runtime import process
+from assay.runtime.ended import wait_for_end
+from assay.runtime.files import explaining
 from assay.runtime.workspace import Workspace, workspace
 
 INHERITED = ("PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "SYSTEMROOT", "LD_LIBRARY_PATH")
 """All that a verifier inherits from our environment."""
+COULD_NOT_JUDGE = 75
+"""Exit code of a verifier that could not find out: an error of the machine, never a failure of the task."""
+Wrap: TypeAlias = Callable[[tuple[str, ...], Path], tuple[str, ...] | process.Sandboxed]
+"""Command and the folder that it runs in and may write to → the command to be run."""
 GRACE = process.Grace(normal_s=1.0)
+SHOWN_CHARS = 200
+"""Most of a line that is told."""
 SLACK_S = 10.0
 """How long we wait for the guard beyond the time limit that it enforces itself."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """How the command of a verifier ended. Anything but exit code 0 is a failure of the task."""
+    """How a verifier ended. Anything but exit code 0 is a failure of the task, unless it could not judge."""
 
     passed: bool
     exit_code: int | None
@@ -35,33 +49,92 @@ class Judged:
     wall_s: float | None
     log_tail: str
 
+    @property
+    def undecided(self) -> bool:
+        """Whether the verifier itself says that it could not judge."""
+        return self.exit_code == COULD_NOT_JUDGE and not self.timed_out
 
-def run_verifier(space: Workspace, env: Mapping[str, str] | None = None) -> Judged:
-    """Judge what lies in a workspace by its task's command.
+
+def run_verifier(
+    space: Workspace,
+    env: Mapping[str, str] | None = None,
+    allowed: Iterable[str] = (),
+    wrap: Wrap | None = None,
+) -> Judged:
+    """Judge what lies in a workspace by its task's expected files and command. Called tools are not asked here.
 
     Args:
         space: where an agent worked or a solution was laid.
         env: more variables for the verifier.
+        allowed: names of variables of our environment that it may see.
+        wrap: puts an isolation around the command, because it runs what an agent wrote; None = none.
 
     Raises:
         ComponentFailed, UsageError: if folder or log cannot be written.
     """
-    given = {"HOME": str(space.home), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+    verifier = space.task.verifier
     with space.judging() as folder:
-        command = tuple(
-            sys.executable if part == PYTHON else part.replace(FIXTURE_DIR, str(folder))
-            for part in space.task.verifier.command
-        )
-        logs = space.root / "logs"
-        work = Work(
-            label=f"verify {space.task.task_id}",
-            command=without_secrets(command, (*INHERITED, *given)),
-            env=given,
-            cwd=str(folder),
-            log=str(logs / "verifier.log"),
-            timeout_s=space.task.verifier.timeout_s,
-        )
-        return _ran(work, logs / "verifier.json")
+        differs = "\n".join(d for file in verifier.equals if (d := _difference(folder, file)))
+        if differs or not verifier.command:
+            return Judged(not differs, None, timed_out=False, missing=False, wall_s=0.0, log_tail=differs)
+        return _run_command(space, folder, env or {}, tuple(allowed), wrap or _unwrapped)
+
+
+def home_of(folder: Path) -> Path:
+    """The empty home folder of the verifier that judges in a folder."""
+    return folder.with_name(f"{folder.name}-home")
+
+
+def _unwrapped(command: tuple[str, ...], _folder: Path) -> tuple[str, ...] | process.Sandboxed:
+    return command
+
+
+def _run_command(
+    space: Workspace, folder: Path, env: Mapping[str, str], allowed: tuple[str, ...], wrap: Wrap
+) -> Judged:
+    home = home_of(
+        folder
+    )  # what the agent left in its own home, modules of Python for one, must not be loaded
+    with explaining(home):
+        home.mkdir()
+    given = {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", **env}
+    command = tuple(
+        sys.executable if part == PYTHON else part.replace(FIXTURE_DIR, str(folder))
+        for part in space.task.verifier.command
+    )
+    logs = space.root / "logs"
+    wrapped, names = wrap(command, folder), (*INHERITED, *given, *allowed)
+    if isinstance(wrapped, process.Sandboxed):
+        command, inside = wrapped.command, wrapped
+    else:
+        command, inside = without_secrets(wrapped, names), None
+    work = Work(
+        label=f"verify {space.task.task_id}",
+        command=command,
+        env=given,
+        cwd=str(folder),
+        log=str(logs / "verifier.log"),
+        timeout_s=space.task.verifier.timeout_s,
+    )
+    return _ran(work, logs / "verifier.json", inside, inherited(names))
+
+
+def _difference(folder: Path, wanted: Fixture) -> str:
+    """In what a file differs from the expected one; empty where it does not."""
+    try:
+        data = (folder / wanted.path).read_bytes()
+    except OSError:
+        return f"{wanted.path}: not there"
+    if same_content(data, wanted.data):
+        return ""
+    pairs = zip_longest(*(_lines(d) for d in (data, wanted.data)), fillvalue="")
+    number, (got, expected) = next((n, p) for n, p in enumerate(pairs, 1) if p[0] != p[1])
+    return f"{wanted.path}: line {number} is {got[:SHOWN_CHARS]!r} instead of {expected[:SHOWN_CHARS]!r}"
+
+
+def _lines(data: bytes) -> list[str]:
+    # one character a byte, so that different bytes never look the same
+    return [line.rstrip().decode("utf-8", "surrogateescape") for line in data.rstrip().split(b"\n")]
 
 
 def check_solution(task: Task, *, reference: bool, base: Path | None = None) -> Judged:
@@ -77,12 +150,16 @@ def check_solution(task: Task, *, reference: bool, base: Path | None = None) -> 
 
 
 def try_solutions(task: Task, runs: int = 3, base: Path | None = None) -> tuple[SolutionRuns, ...]:
-    """Judge nothing done, and the reference where there is one, several times each in fresh workspaces.
+    """Judge nothing done, and a known solution where there is one, several times each in fresh workspaces.
+
+    The known solution is the reference; without one, the expected files are laid where nothing else decides.
 
     Raises:
         ComponentFailed, UsageError: if a workspace cannot be written.
     """
     found = []
+    if not task.reference and task.verifier.equals and not task.verifier.command:
+        task = task.model_copy(update={"reference": task.verifier.equals})
     for solution in ("empty", "reference") if task.reference else ("empty",):
         done = [check_solution(task, reference=solution == "reference", base=base) for _ in range(runs)]
         found.append(
@@ -107,18 +184,27 @@ def without_secrets(command: tuple[str, ...], allowed: tuple[str, ...] = INHERIT
         command: program and arguments.
         allowed: names that are inherited; `LC_*` stands for all that begin so.
     """
-    keep = re.compile("|".join(re.escape(a).replace(r"\*", ".*") for a in (*allowed, process.MARK)))
-    dropped = [name for name in sorted(os.environ) if not keep.fullmatch(name) and "=" not in name]
+    kept = inherited((*allowed, process.MARK))
+    dropped = [name for name in sorted(os.environ) if name not in kept and "=" not in name]
     return ("/usr/bin/env", *(x for name in dropped for x in ("-u", name)), *command)
 
 
-def _ran(work: Work, status: Path) -> Judged:
+def inherited(allowed: Iterable[str]) -> dict[str, str]:
+    """The variables of our environment that are allowed; `LC_*` stands for all that begin so."""
+    keep = re.compile("|".join(re.escape(a).replace(r"\*", ".*") for a in allowed))
+    return {name: value for name, value in os.environ.items() if keep.fullmatch(name)}
+
+
+def _ran(work: Work, status: Path, inside: process.Sandboxed | None, allowed: Mapping[str, str]) -> Judged:
     try:
-        guarded = process.start(work, status, GRACE)
+        if inside is None:
+            guarded = process.start(work, status, GRACE)
+        else:
+            guarded = process.start(work, status, GRACE, sandbox=inside.spec, inherited=allowed)
     except ComponentMissing as error:
         return Judged(False, None, timed_out=False, missing=True, wall_s=None, log_tail=str(error))
     try:
-        ended = process.wait(guarded, (work.timeout_s or 0) + GRACE.normal_s + SLACK_S)
+        ended = wait_for_end(guarded, (work.timeout_s or 0) + GRACE.normal_s + SLACK_S)
     finally:
         if guarded.guard.poll() is None:
             process.stop_guard(guarded.guard, GRACE)

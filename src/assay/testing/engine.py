@@ -47,6 +47,7 @@ QUIRKS: Mapping[str, str] = {
     "close": "the connection is closed after a stream, unannounced",
     "until_close": "no chunked coding: the body ends with the connection",
     "no_stream": "`stream` is ignored: one JSON document",
+    "stop_token": "the last token is `</s>`, as text",
     "strict": "422 for fields that OpenAI does not know",
     "html": "an HTML page under status 200",
     "http_500": "500 to every completion",
@@ -471,6 +472,8 @@ class Answer:
         if "empty_deltas" in quirks:
             parts.append(self._event(self._choices(self._delta("", "content"))))
         text = "".join(self._words[n % len(self._words)] for n in range(self._sent, count))
+        if "stop_token" in quirks and count == self.total:
+            text = "</s>"
         name = "content"
         if quirks & {"reasoning", "reasoning_alt"} and count <= (self.total + 1) // 2:
             name = "reasoning" if "reasoning_alt" in quirks else "reasoning_content"

@@ -316,13 +316,24 @@ def start_attempt(folder: Path, *, command: list[str] | None = None, git: bool =
         )
 
 
-def request_stop(folder: Path, by: str, reason: str, *, checkpoint: bool = True) -> None:
+def request_stop(
+    folder: Path, by: str, reason: str, *, checkpoint: bool = True, attempt: int | None = None
+) -> None:
     """Ask the training to stop: stop.json, written aside and renamed. The tracker records it when it sees it.
+
+    Args:
+        folder: of the experiment.
+        by: who asks.
+        reason: why.
+        checkpoint: whether one is to be saved first.
+        attempt: the only one that is meant; None = the one that runs.
 
     Raises:
         OSError: if the folder is not writable.
     """
     request = {"schema": "stop/1", "time": files.utc(), "by": by, "reason": reason, "checkpoint": checkpoint}
+    if attempt is not None:
+        request["attempt"] = attempt
     files.write_atomic(folder / "stop.json", files.encode(request))
 
 

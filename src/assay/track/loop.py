@@ -8,6 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+LOOKED_AT = 10
+"""One batch in so many is looked at."""
+LOOKED_AT_START = 10
+"""And so many of the first ones, one by one."""
 
 
 class Clock:
@@ -72,7 +76,8 @@ class Clock:
 class Tracked(Generic[T]):
     """A loader whose iteration is timed; everything else is the loader's own."""
 
-    def __init__(self, loader: Iterable[T], clock: Clock, check: Any) -> None:
+    def __init__(self, loader: Iterable[T], clock: Clock, check: Any, look: Any = None) -> None:
+        self._look = look
         self._loader = loader
         self._clock = clock
         self._check = check
@@ -106,6 +111,10 @@ class Tracked(Generic[T]):
                 clock.waited(time.monotonic() - begun)
                 clock.batches += 1
                 clock.inside = True
+                if self._look is not None and (
+                    clock.batches % LOOKED_AT == 0 or clock.batches <= LOOKED_AT_START
+                ):
+                    self._look(batch)
                 yield batch
                 begun = time.monotonic()
         finally:

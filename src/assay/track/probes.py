@@ -1,7 +1,8 @@
 """Signals of a torch model while it trains: gradients, updates, dead and saturated units. Hooks only.
 
-Torch is touched only if the script has loaded it. Results stay on the device and are fetched once per `every` optimizer
-steps (at once where the device is the CPU). Nothing here draws a random number or keeps a graph.
+Torch is touched only if the script has loaded it. On an accelerator results stay there and are fetched once per `every`
+optimizer steps. Nothing here draws a random number or keeps a graph. What is measured how often follows from what it
+costs: see `BUDGET_FRAC`.
 """
 
 from __future__ import annotations
@@ -11,28 +12,44 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-SAMPLED_ELEMENTS = 1 << 17
-"""Elements copied to measure an update; larger models are measured on the head of each tensor."""
-SAMPLED_ROWS = 64
-"""Rows of a batch looked at for dead and saturated units."""
-HOOKED_MODULES = 256
-"""Modules watched for dead and saturated units."""
-BUDGET_FRAC = 0.014
-"""Share of a step's time that probes may take; gradients are read less often where they would cost more."""
-BUDGET_S = 80e-6
+from assay.track.activations import Activations
+from assay.track.movement import Movement
+from assay.track.tensors import checksum, local, norms
+
+BUDGET_FRAC = 0.01
+"""Share of a step's time that probes may take; what would cost more is measured less often."""
+BUDGET_S = 50e-6
 """Seconds a step that are always allowed."""
-CREDIT_STEPS = 20
+HOOKS_S = 16e-6
+"""First guess at the hooks of a step that measures nothing; asking the clock of the processor each time costs more."""
+TIMED_STEPS = 16
+"""One step in so many times its hooks."""
+HOOKS_OVER_EARNING = 5.0
+"""All hooks of a step and `signals` together over the part of them that is timed."""
+SHARES = {"update": 0.15, "activations": 0.2, "finiteness": 0.05}
+"""Share of the budget from which a kind of probe gives up its cadence; gradients take what is left."""
+RAREST = {"update": 2, "activations": 4, "finiteness": 10}
+"""The longest such cadence, in units of `every`."""
+STEP_GROWTH = 1.02
+"""How fast a step time may be taken for longer than the shortest of late."""
+ROSE = 0.2
+"""A share of dead or saturated units that rose by so much is looked at again `AGAIN` times at the usual cadence."""
+AGAIN = 3
+CREDIT_STEPS = 10
+SMALL_ELEMENTS = 1 << 15
+"""Models up to this size are looked through in each step for a weight that is not finite."""
+JUMP = 10.0
+"""A gradient norm over this multiple of the one before is read again in the next step, whatever that costs."""
 UPDATE_STEPS_AT_START = 3
 """The first optimizer steps are measured one by one: a wrong optimizer shows at once."""
 ACCUMULATION_AT_START = 64
 """Backward passes without a step that are taken for accumulation before any step was seen."""
+COUNTED_TENSORS = 8
+"""Tensors whose writes are counted in each step; all of them once these stand still."""
 MOVED = 1e-7
-SATURATED_TANH = 0.99990920426
-"""tanh(5)."""
-SATURATED_INPUT = 5.0
 
 
 class Probes:
@@ -42,8 +59,8 @@ class Probes:
         model: a `torch.nn.Module`; for anything else every method answers with nothing.
         optimizer: one optimizer or several; None = gradients are read when `signals` is called.
         every: optimizer steps between the dearer probes (updates, dead and saturated units, finiteness of weights).
-        budget_s: time a step that probes may always take; above it and above 1.4 % of the step, gradients are read less
-            often.
+        budget_s: time a step that probes may always take; above it and above 1 % of the step, gradients are read less
+            often, then activations and finiteness.
     """
 
     def __init__(
@@ -54,27 +71,46 @@ class Probes:
         self._torch = sys.modules.get("torch")
         self._lock = threading.Lock()
         self._handles: list[Any] = []
-        self._passing: list[Any] = []
         self._pending: list[tuple[tuple[str, ...], Any]] = []
         self._newest: dict[str, float] = {}
         self._steps = 0
         self._since_drain = 0
         self._backwards = 0
         self._accumulation = 0
-        self._versions: tuple[int, ...] | None = None
-        self._before: list[tuple[Any, Any]] | None = None
+        self._counting: Any = None
+        self._before_hooks: list[Any] = []
+        self._reads_before = False
+        self._signalled = -1
+        self._versions: list[int] | None = None
+        self._movement: Movement | None = None
         self._counts_writes = True
-        self._shares: dict[str, list[Any]] = {"dead_frac": [], "saturated_frac": []}
+        self._activations: Activations | None = None
         self._idle = False
+        self._allowed_s = budget_s
         self._credit = 0.0
+        self._read_at = 0
         self._last_step = 0.0
-        self._has_relu = self._has_tanh = False
+        self._step_s = math.inf
+        self._last_norm = math.inf
+        self._jumped = False
+        self._costs: dict[str, float] = {}
+        # Half a cadence apart, so that no step carries all of the probes.
+        self._next = {"update": 0, "activations": self.every, "finiteness": self.every // 2 + 1}
+        self._next_look = 1
+        self._shares: dict[str, float] = {}
+        self._again = 0
+        self._busy_at = 0
+        self._update_s = 0.0
+        self._hooks_s = HOOKS_S
         self._closed = False
         self._model = model if self._torch is not None and isinstance(model, self._torch.nn.Module) else None
         self._optimizers = _optimizers(optimizer)
         self._parameters: list[Any] = []
         self._trained: list[Any] = []
+        self._counted: list[Any] = []
         self._ends: tuple[int, int] | None = None
+        self._on_cpu = True
+        self._small = False
         if self._model is not None:
             with contextlib.suppress(
                 Exception
@@ -85,18 +121,21 @@ class Probes:
         """The newest values that have been fetched; a value is handed out once. Non-finite values are kept."""
         if self._model is None or self._closed:
             return {}
-        started = time.thread_time()
-        with self._lock, contextlib.suppress(Exception):  # measuring must never end a run
-            self._unstepped()
-            if not self._optimizers:
-                self._measure_gradients(self._trained)
-            if self._since_drain >= self.every or self._on_cpu():
-                self._drain()
-        found, self._newest = self._newest, {}
+        with self._lock:
+            try:
+                if self._steps == self._signalled:
+                    self._unstepped()
+                self._signalled = self._steps
+                if not self._optimizers:
+                    self._measure_gradients(self._trained)
+                if self._pending and self._since_drain >= self.every:
+                    self._drain()
+            except Exception:  # noqa: BLE001, S110 - measuring must never end a run
+                pass
+            found, self._newest = self._newest, {}
         rate = self._rate()
         if rate is not None:
             found["lr"] = rate
-        self._credit -= time.thread_time() - started
         return found
 
     def wiring(self) -> dict[str, Any]:
@@ -111,90 +150,209 @@ class Probes:
     def close(self) -> None:
         """Remove every hook."""
         self._closed = True
-        for handle in (*self._handles, *self._passing):
-            with contextlib.suppress(Exception):  # a module may be gone already
+        for handle in (*self._handles, self._counting, *self._before_hooks):
+            with contextlib.suppress(Exception):  # a module may be gone already, or nothing hangs
                 handle.remove()
-        self._handles, self._passing = [], []
-        self._pending, self._before = [], None
-        for kept in self._shares.values():
-            kept.clear()
+        self._counting, self._before_hooks = None, []
+        if self._activations is not None:
+            self._activations.unwatch()
+        self._handles, self._activations = [], None
+        self._pending, self._movement = [], None
 
     # Attaching.
 
     def _attach(self) -> None:
-        self._parameters = list(self._model.parameters()) if self._model is not None else []
+        assert self._model is not None
+        self._parameters = list(self._model.parameters())
         self._trained = [p for p in self._parameters if p.requires_grad]
+        self._counted = self._trained[:: max(1, len(self._trained) // COUNTED_TENSORS)]
+        self._on_cpu = all(p.device.type == "cpu" for p in self._trained)
+        self._small = self._on_cpu and sum(p.numel() for p in self._trained) <= SMALL_ELEMENTS
         weights = [i for i, p in enumerate(self._trained) if p.dim() >= 2]
         if len(weights) >= 2:
             self._ends = (weights[0], weights[-1])
-        kinds = {type(m).__name__ for m in self._model.modules()} if self._model is not None else set()
-        self._has_relu = bool(kinds & {"ReLU", "ReLU6"})
-        self._has_tanh = bool(kinds & {"Tanh", "Sigmoid"})
+        self._reads_before = not self._on_cpu
         for optimizer in self._optimizers:
-            if hasattr(optimizer, "register_step_pre_hook"):
-                self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+            if hasattr(optimizer, "register_step_post_hook"):
                 self._handles.append(optimizer.register_step_post_hook(self._after_step))
-        if self._trained and hasattr(self._trained[-1], "register_post_accumulate_grad_hook"):
-            self._handles.append(self._trained[-1].register_post_accumulate_grad_hook(self._on_backward))
-        self._watch_activations()
-
-    def _on_cpu(self) -> bool:
-        return not self._trained or self._trained[0].device.type == "cpu"
+        self._stand_before()
+        self._count_backwards()
+        self._movement = Movement(self._torch, self._trained)
+        self._movement.exact = not self._on_cpu
+        self._versions = [p._version for p in self._counted]  # noqa: SLF001 - as in `_after_step`
+        self._activations = Activations(self._torch, self._model)
+        self._activations.watch()
 
     # Around a step of the optimizer.
+
+    def _count_backwards(self) -> None:
+        """A hook in the backward pass costs as much as all others: it hangs only where its count is in question."""
+        if (
+            self._counting is None
+            and self._trained
+            and hasattr(self._trained[-1], "register_post_accumulate_grad_hook")
+        ):
+            self._counting = self._trained[-1].register_post_accumulate_grad_hook(self._on_backward)
 
     def _on_backward(self, _: Any) -> None:
         self._backwards += 1
 
+    def _stand_before(self) -> None:
+        """Hang the hook before the step of the optimizer: on a CPU only for the steps that are compared with it."""
+        if not self._before_hooks:
+            self._before_hooks = [
+                o.register_step_pre_hook(self._before_step)
+                for o in self._optimizers[:1]
+                if hasattr(o, "register_step_pre_hook")
+            ]
+
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self._closed or optimizer is not self._optimizers[0]:
+        if self._closed:
             return
-        with contextlib.suppress(Exception):  # measuring must never end a run
-            started = time.thread_time()
-            if self._credit >= 0.0 or self._steps < 2 * self.every:
+        try:
+            begun = time.thread_time()
+            if self._reads_before and (self._credit >= 0.0 or self._steps >= self._read_at):
                 self._measure_gradients(self._trained, getattr(optimizer, "grad_scale", None))
-            self._versions = tuple(p._version for p in self._trained)  # noqa: SLF001 - counts writes, free of cost
-            due = self._steps % self.every == 0 or self._steps < UPDATE_STEPS_AT_START or self._idle
-            self._before = self._sample() if due else None
-            self._credit -= time.thread_time() - started
+            if self._compares(self._steps) and self._movement is not None:
+                self._movement.begin()
+            if self._movement is not None and self._movement.begun and not self._idle:
+                self._costs["update"] = self._update_s + time.thread_time() - begun
+            self._due("update")
+            self._credit -= time.thread_time() - begun
+        except Exception:  # noqa: BLE001, S110 - measuring must never end a run
+            pass
+
+    def _compares(self, steps: int) -> bool:
+        """Whether the step after so many is one whose update is measured."""
+        return steps >= self._next["update"] or steps < UPDATE_STEPS_AT_START or self._idle
+
+    def _read_after(self, optimizer: Any) -> None:
+        """Gradients still lie there after the step, and reading them then needs no hook before it."""
+        if getattr(optimizer, "grad_scale", None) is not None:
+            self._reads_before = True  # the kernel of a fused optimizer takes the scale out itself
+            return
+        begun = time.thread_time()
+        self._measure_gradients(self._trained)
+        self._credit -= time.thread_time() - begun
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self._closed or optimizer is not self._optimizers[-1]:
+        if optimizer is not self._optimizers[-1] or self._closed:
             return
-        with contextlib.suppress(Exception):  # measuring must never end a run
-            started = time.thread_time()
+        try:
+            steps = self._steps = self._steps + 1
+            self._since_drain += 1
             self._accumulation = max(self._accumulation, self._backwards)
             self._backwards = 0
-            self._measure_update()
-            self._steps += 1
-            self._since_drain += 1
-            due = self._steps % self.every
-            if due == 0:
-                self._watch_activations()
-            elif self._passing:
-                self._unwatch_activations()
-            if due == 1 or self.every == 1:
-                self._measure_finiteness()
-            self._earn(started)
+            versions = [p._version for p in self._counted]  # noqa: SLF001 - counts writes, free of cost
+            still = versions == self._versions and self._counts_writes
+            self._versions = versions
+            if not self._reads_before and (self._credit >= 0.0 or steps > self._read_at):
+                self._read_after(optimizer)
+            if self._small and not math.isfinite(checksum(self._torch, self._trained)):
+                self._newest["params_finite"] = 0.0
+            movement = self._movement
+            if movement is not None and movement.begun:
+                begun = time.thread_time()
+                self._measure_update(movement, still)
+                self._update_s = time.thread_time() - begun
+                self._credit -= self._update_s
+            elif still:
+                self._stands_still()
+            elif (
+                steps < self._busy_at
+                and self._credit < 0.0
+                and not (self._idle or self._jumped or self._before_hooks or self._small)
+            ):
+                self._earn()
+                return
+            if steps >= self._next_look:
+                self._look()
+            at_once = self._idle or self._jumped or steps < 2 * self.every
+            self._read_at = steps if at_once else steps - steps % -self.every
+            if self._reads_before or self._compares(steps):
+                self._stand_before()
+            elif self._before_hooks:
+                self._before_hooks.pop().remove()
+            self._busy_at = min(self._read_at + 1, int(self._next["update"]), self._next_look)
+            if steps == self.every and self._counting is not None:
+                self._counting.remove()
+                self._counting = None
+            self._earn()
+        except Exception:  # noqa: BLE001, S110 - measuring must never end a run
+            pass
 
-    def _earn(self, started: float) -> None:
+    def _earn(self) -> None:
         """Every step earns the probes some time; what they took is paid from it."""
+        timed = self._steps % TIMED_STEPS == 0
+        begun = time.thread_time() if timed else 0.0
         now = time.perf_counter()
-        allowed = (
-            max(self.budget_s, BUDGET_FRAC * (now - self._last_step)) if self._last_step else self.budget_s
-        )
+        if self._last_step:
+            # The shortest of late: a machine that others load as well makes a step longer, not our share of it larger.
+            self._step_s = min(now - self._last_step, self._step_s * STEP_GROWTH)
+            self._allowed_s = max(self.budget_s, BUDGET_FRAC * self._step_s)
         self._last_step = now
-        credit = self._credit + allowed - (time.thread_time() - started)
-        self._credit = min(credit, CREDIT_STEPS * allowed)
+        self._credit = min(self._credit + self._allowed_s - self._hooks_s, CREDIT_STEPS * self._allowed_s)
+        if self._steps == 2 * self.every:
+            self._credit = 0.0  # what the first steps took beyond their share is not made good by blindness
+        if timed:
+            taken = HOOKS_OVER_EARNING * (time.thread_time() - begun)
+            self._hooks_s += 0.2 * (taken - self._hooks_s)
+
+    def _look(self) -> None:
+        """Begin and end looks at activations and weights when their time has come."""
+        watched = self._activations
+        if watched is not None and watched.watching:
+            begun = time.thread_time()
+            watched.unwatch()
+            for name, share in watched.taken().items():
+                self._put(name, share)
+                self._again = AGAIN if share > self._shares.get(name, 0.0) + ROSE else self._again
+                self._shares[name] = share
+            if self._again:
+                self._again -= 1
+                self._next["activations"] = min(self._next["activations"], self._steps - 1 + self.every)
+            for name, tensor in watched.waiting().items():
+                self._pending.append(((name,), tensor))
+            self._pay("activations", time.thread_time() - begun + watched.spent_s)
+            watched.spent_s = 0.0
+        if watched is not None and self._due("activations"):
+            begun = time.thread_time()
+            watched.watch()
+            watched.spent_s += time.thread_time() - begun
+        if not self._small and self._due("finiteness"):
+            begun = time.thread_time()
+            self._measure_finiteness()
+            self._pay("finiteness", time.thread_time() - begun)
+        following = self._next["activations"]
+        if not self._small:
+            following = min(following, self._next["finiteness"])
+        self._next_look = self._steps + 1 if watched is not None and watched.watching else following
+
+    def _due(self, kind: str) -> bool:
+        if self._steps < self._next[kind]:
+            return False
+        usual = self._costs.get(kind, 0.0) / (SHARES[kind] * self._allowed_s)
+        self._next[kind] = self._steps + int(min(max(self.every, usual), RAREST[kind] * self.every))
+        return True
+
+    def _pay(self, kind: str, cost_s: float) -> None:
+        self._credit -= cost_s
+        known = self._costs.get(kind)
+        self._costs[kind] = cost_s if known is None else 0.5 * (known + cost_s)
 
     def _unstepped(self) -> None:
         """Backward passes without a step: the gradient scaler skipped one, or nobody steps at all."""
         usual = self._accumulation or ACCUMULATION_AT_START
-        if not self._backwards or not self._optimizers:
+        if not self._optimizers:
+            return
+        if self._counting is None:
+            self._count_backwards()
+            self._backwards = int(any(p.grad is not None for p in self._trained[-1:]))
+        if not self._backwards:
             return
         # Gradients that are not finite and no step: a scaler holds it back. On an accelerator asking would wait for it;
         # there a skipped step has no gradient norm at all.
-        if self._backwards >= (self._accumulation or 1) and self._on_cpu():
+        if self._backwards >= (self._accumulation or 1) and self._on_cpu:
             norm = self._total_norm(self._gradients(self._trained))
             if norm is not None and not math.isfinite(float(norm)):
                 self._newest["amp_skipped"] = 1.0
@@ -203,17 +361,17 @@ class Probes:
         if self._backwards > 2 * usual:
             self._newest["update_ratio"] = 0.0
 
-    # Measuring; all results stay on the device.
+    # Measuring; on an accelerator all results stay there.
 
     def _gradients(self, parameters: Sequence[Any]) -> list[Any]:
-        return [_local(p.grad) for p in parameters if p.grad is not None]
+        return [local(p.grad) for p in parameters if p.grad is not None]
 
     def _total_norm(self, grads: list[Any]) -> Any:
         torch = self._torch
         if torch is None or not grads:
             return None
         with torch.no_grad():
-            return torch.linalg.vector_norm(torch.stack(_norms(torch, grads)))
+            return torch.linalg.vector_norm(torch.stack(norms(torch, grads)))
 
     def _measure_gradients(self, parameters: Sequence[Any], scale: Any = None) -> None:
         torch = self._torch
@@ -222,89 +380,91 @@ class Probes:
         grads: list[Any] = []
         at: dict[int, int] = {}
         for index, parameter in enumerate(parameters):
-            if parameter.grad is not None:
+            gradient = parameter.grad
+            if gradient is not None:
                 at[index] = len(grads)
-                grads.append(_local(parameter.grad))
+                grads.append(local(gradient))
         if not grads:
             return
-        if scale is None and self._on_cpu():
-            self._put_gradients(torch.stack(_norms(torch, grads)).tolist(), at, parameters)
+        if scale is None and self._on_cpu:
+            self._put_gradients(torch.stack(norms(torch, grads)).tolist(), at, parameters)
+            if self._small:
+                self._newest.setdefault("params_finite", 1.0)
             return
         with torch.no_grad():
-            norms = torch.stack(_norms(torch, grads)).float()
+            each = torch.stack(norms(torch, grads)).float()
             if scale is not None:
-                norms = norms / scale
-            parts = [torch.linalg.vector_norm(norms)]
+                each = each / scale
+            parts = [torch.linalg.vector_norm(each)]
             keys = ["grad_norm"]
             if self._ends is not None and self._ends[0] in at and self._ends[1] in at:
                 for name, end in zip(("grad_rms_first", "grad_rms_last"), self._ends, strict=True):
-                    parts.append(norms[at[end]] * (1.0 / math.sqrt(max(1, parameters[end].numel()))))
+                    parts.append(each[at[end]] * (1.0 / math.sqrt(max(1, parameters[end].numel()))))
                     keys.append(name)
             self._keep(tuple(keys), torch.stack(parts))
 
-    def _put_gradients(self, norms: list[float], at: dict[int, int], parameters: Sequence[Any]) -> None:
+    def _put_gradients(self, each: list[float], at: dict[int, int], parameters: Sequence[Any]) -> None:
         """The same in plain Python: on a CPU small tensor operations cost more than the norms."""
-        self._newest["grad_norm"] = math.sqrt(sum(n * n for n in norms))
+        total = self._newest["grad_norm"] = math.sqrt(sum(n * n for n in each))
+        self._jumped = not self._jumped and total > JUMP * self._last_norm
+        self._last_norm = total
         if self._ends is not None and self._ends[0] in at and self._ends[1] in at:
             for name, end in zip(("grad_rms_first", "grad_rms_last"), self._ends, strict=True):
-                self._newest[name] = norms[at[end]] / math.sqrt(max(1, parameters[end].numel()))
+                self._newest[name] = each[at[end]] / math.sqrt(max(1, parameters[end].numel()))
 
-    def _sample(self) -> list[tuple[Any, Any]]:
-        """Copies of (the head of) every trained tensor."""
-        torch = self._torch
-        if torch is None or not self._trained:
-            return []
-        each = max(16, SAMPLED_ELEMENTS // len(self._trained))
-        with torch.no_grad():
-            heads = [_head(_local(p.detach()), each) for p in self._trained]
-            return [(head, head.clone()) for head in heads]
-
-    def _measure_update(self) -> None:
-        torch = self._torch
-        if torch is None or self._versions is None:
-            return
-        still = self._counts_writes and self._versions == tuple(p._version for p in self._trained)  # noqa: SLF001 - see above
-        if still and self._before is not None and any(not torch.equal(a, b) for a, b in self._before):
-            # Fused kernels (AdamW(fused=True), bitsandbytes) write without counting.
-            self._counts_writes = still = False
-        if still and self._trained:
+    def _stands_still(self) -> None:
+        if len(self._counted) < len(self._trained):
+            # Some tensors may rest while others move (experts of a mixture): from now on all of them are counted.
+            self._counted, self._versions = self._trained, None
+        elif self._trained:
             self._newest["update_ratio"] = 0.0
-            self._before, self._idle = None, True
+            self._idle = True
+
+    def _measure_update(self, movement: Movement, still: bool) -> None:
+        if still:
+            if movement.unchanged():
+                movement.forget()
+                movement.exact = True
+                self._stands_still()
+                return
+            # Fused kernels (AdamW(fused=True), bitsandbytes) write without counting.
+            self._counts_writes = len(self._counted) < len(self._trained)
+            self._counted, self._versions = self._trained, None
+        ratio = movement.ratio()
+        if not self._on_cpu:
+            self._keep(("update_ratio",), ratio)
             return
-        if self._before is None:
+        moved = float(ratio)
+        self._idle = moved <= MOVED
+        if self._idle and not movement.exact:
+            movement.exact = True  # told in the next step, if the tensors left out rest as well
             return
-        with torch.no_grad():
-            after, before = [a for a, _ in self._before], [b for _, b in self._before]
-            moved = torch.stack(_norms(torch, torch._foreach_sub(after, before)))  # noqa: SLF001 - one kernel
-            size = torch.stack(_norms(torch, before)) + 1e-12
-            ratio = (moved / size).max().float().reshape(1)
-        self._before = None
-        self._keep(("update_ratio",), ratio)
-        self._idle = self._on_cpu() and float(ratio) <= MOVED
+        if not self._idle:
+            movement.exact = False
+        self._put("update_ratio", moved)
 
     def _measure_finiteness(self) -> None:
         torch = self._torch
         if torch is None or not self._trained:
             return
         with torch.no_grad():
-            total = torch.stack(_norms(torch, [_local(p.detach()) for p in self._trained])).sum()
+            total = torch.stack(norms(torch, [local(p) for p in self._trained])).sum()
             self._keep(("params_finite",), torch.isfinite(total).float().reshape(1))
 
     def _keep(self, keys: tuple[str, ...], values: Any) -> None:
-        self._pending.append((keys, values.detach()))
+        """Results on a CPU are told at once, others with the next transfer."""
+        if values.device.type == "cpu":
+            for key, value in zip(keys, values.tolist(), strict=True):
+                self._put(key, value)
+        else:
+            self._pending.append((keys, values.detach()))
 
     def _drain(self) -> None:
         """One transfer for all that was measured since the last."""
         torch = self._torch
         self._since_drain = 0
-        if torch is None:
-            return
-        for name, kept in self._shares.items():
-            if kept:
-                self._keep((name,), torch.stack(kept).max().reshape(1))
-                kept.clear()
         pending, self._pending = self._pending, []
-        if not pending:
+        if torch is None or not pending:
             return
         flat = torch.cat([v for _, v in pending]).tolist()
         position = 0
@@ -320,74 +480,6 @@ class Probes:
             return
         self._newest[key] = value
 
-    # Activations, watched during one step out of `every`.
-
-    def _watch_activations(self) -> None:
-        if self._passing or self._model is None or self._torch is None or _compiled(self._model):
-            return
-        for hook, module in _watched(self._torch, self._model, self):
-            self._passing.append(module.register_forward_hook(hook))
-
-    def _unwatch_activations(self) -> None:
-        for handle in self._passing:
-            handle.remove()
-        self._passing = []
-
-    def after_relu(self, module: Any, args: Any, output: Any) -> None:
-        """Forward hook: share of units that are zero on the whole batch."""
-        self._dead(module, output)
-
-    def before_dense(self, module: Any, args: Any, output: Any) -> None:
-        """Forward hook of a layer that reads activations: functional relu and tanh show in its input."""
-        source = args[0] if args else None
-        if source is None or not hasattr(source, "dim") or not module.training:
-            return
-        with contextlib.suppress(Exception):  # measuring must never end a run
-            torch = self._torch
-            if torch is None or self._has_tanh or not source.is_floating_point():
-                return
-            with torch.no_grad():
-                seen = source.detach()[:SAMPLED_ROWS]
-                low, high = torch.aminmax(seen)
-                # -1 and 1 are tanh's; below zero is no relu's. Undecided inputs count as nothing.
-                inside = ((low >= -1) & (low < 0) & (high <= 1)).float()
-                flat = (seen.abs() > SATURATED_TANH).float().mean()
-                self._shares["saturated_frac"].append((flat * inside).float())
-        if not self._has_relu:
-            self._dead(module, source)
-
-    def of_saturating(self, module: Any, args: Any, output: Any) -> None:
-        """Forward hook of tanh and sigmoid: share of units far in the flat part."""
-        if not args or not module.training:
-            return
-        with contextlib.suppress(Exception):  # measuring must never end a run
-            torch = self._torch
-            if torch is not None:
-                with torch.no_grad():
-                    beyond = (args[0].detach()[:SAMPLED_ROWS].abs() > SATURATED_INPUT).float().mean()
-                    self._shares["saturated_frac"].append(beyond)
-
-    @property
-    def told_by_modules(self) -> bool:
-        """Whether activations are modules of their own, so that inputs of dense layers need no look."""
-        return self._has_relu and self._has_tanh
-
-    def _dead(self, module: Any, values: Any) -> None:
-        with contextlib.suppress(Exception):  # measuring must never end a run
-            torch = self._torch
-            if torch is None or not module.training or values.dim() < 2 or values.shape[0] < 2:
-                return
-            if not values.is_floating_point():
-                return
-            with torch.no_grad():
-                seen = values.detach()[:SAMPLED_ROWS]
-                # Units are channels of images (batch, channel, ...) and the last axis of everything else.
-                axes = (
-                    (0, *range(2, seen.dim())) if _convolves(module, seen) else tuple(range(seen.dim() - 1))
-                )
-                peak = seen.abs().amax(dim=axes)
-                self._shares["dead_frac"].append((peak == 0).float().mean())
-
     # Facts.
 
     def _rate(self) -> float | None:
@@ -395,10 +487,9 @@ class Probes:
         for optimizer in self._optimizers:
             for group in getattr(optimizer, "param_groups", ()):
                 rate = group.get("lr")
-                if (
-                    isinstance(rate, int | float)
-                    or getattr(getattr(rate, "device", None), "type", "") == "cpu"
-                ):
+                if type(rate) is float:
+                    rates.append(rate)
+                elif isinstance(rate, int) or getattr(getattr(rate, "device", None), "type", "") == "cpu":
                     rates.append(float(rate))
         return max(rates) if rates else None
 
@@ -447,63 +538,3 @@ def _optimizers(given: Any) -> list[Any]:
         return []
     found = list(given) if isinstance(given, list | tuple) else [given]
     return [getattr(o, "optimizer", o) if not hasattr(o, "param_groups") else o for o in found]
-
-
-def _local(tensor: Any) -> Any:
-    """The part of a distributed tensor that lies here; a dense view of a sparse gradient's values."""
-    if hasattr(tensor, "to_local"):
-        tensor = tensor.to_local()
-    if getattr(tensor, "is_sparse", False):
-        tensor = tensor.coalesce().values()
-    return tensor.detach()
-
-
-def _head(tensor: Any, count: int) -> Any:
-    if tensor.numel() <= count or not tensor.is_contiguous():
-        return tensor
-    return tensor.view(-1)[:count]
-
-
-def _norms(torch: Any, tensors: Iterable[Any]) -> list[Any]:
-    """One norm a tensor, in one call where they share a device and a type."""
-    tensors = list(tensors)
-    if len({(t.device, t.dtype) for t in tensors}) == 1:
-        return list(torch._foreach_norm(tensors))  # noqa: SLF001 - what torch's own clipping calls
-    device = tensors[0].device
-    return [torch.linalg.vector_norm(t).float().to(device) for t in tensors]
-
-
-def _compiled(model: Any) -> bool:
-    """A hook put on a compiled model makes it compile again."""
-    return hasattr(model, "_orig_mod") or type(model).__name__ in ("ScriptModule", "RecursiveScriptModule")
-
-
-def _convolves(module: Any, values: Any) -> bool:
-    if values.dim() < 3:
-        return False
-    name = type(module).__name__
-    if name.startswith(("Conv", "BatchNorm", "MaxPool", "AvgPool")):
-        return True
-    # relu itself: images are (batch, channel, height, width), sequences (batch, time, features).
-    return bool(values.dim() == 4) and not name.startswith("Linear")
-
-
-def _watched(torch: Any, model: Any, probes: Probes) -> Iterator[tuple[Callable[[Any, Any, Any], None], Any]]:
-    """Modules and the hook for each. The first layer reads data, whose columns may well be zero: it is left out."""
-    nn = torch.nn
-    count, first = 0, True
-    for module in model.modules():
-        hook: Callable[[Any, Any, Any], None] | None = None
-        if isinstance(module, nn.ReLU | nn.ReLU6):
-            hook = probes.after_relu
-        elif isinstance(module, nn.Tanh | nn.Sigmoid):
-            hook = probes.of_saturating
-        elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            if not first and not probes.told_by_modules:
-                hook = probes.before_dense
-            first = False
-        if hook is not None:
-            count += 1
-            if count > HOOKED_MODULES:
-                return
-            yield hook, module

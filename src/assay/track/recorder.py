@@ -79,6 +79,7 @@ class Recorder:
         self._rows_shown = -1
         self._show = True
         self._rss_due = True
+        self._contention = system.Contention(threading.get_native_id())
         self._hypothesis: tuple[int, str] = (-1, "")
         self._evaluated: dict[str, Any] = {}
         self._claim: int | None = None
@@ -296,6 +297,9 @@ class Recorder:
         if self._rss_due:
             self._rss_due = False
             signals = {**(signals or {}), **_memory()}
+            taken = self._contention.share()
+            if taken is not None:
+                signals["contended"] = round(taken, 4)
         if signals:
             more = values.numbers(signals)
             for name in _ROUNDED:
@@ -354,9 +358,10 @@ class Recorder:
                 return  # a request to an earlier attempt
         except OSError:
             return
-        self.take_stop(
-            files.read_object(path) or {"by": "stop.json", "reason": "the request is not readable"}
-        )
+        request = files.read_object(path)
+        if request and request.get("attempt") not in (None, self.attempt):
+            return  # to an earlier attempt too: it was taken up again at once
+        self.take_stop(request or {"by": "stop.json", "reason": "the request is not readable"})
 
     def read_hypothesis(self) -> None:
         """Record hypothesis.md if it is another than the one that was recorded last.

@@ -62,6 +62,47 @@ def rss_bytes() -> int | None:
         return None
 
 
+class Contention:
+    """How much of the processor time that one thread wanted others took, between two readings.
+
+    Linux counts for each thread how long it ran and how long it was ready and waited (/proc/PID/task/TID/schedstat).
+    Where that is not to be had the pressure of the whole machine is told, or its load over its cores.
+
+    Args:
+        thread: of this process, by its native id; its first one if absent.
+    """
+
+    def __init__(self, thread: int | None = None) -> None:
+        self._path = Path(f"/proc/self/task/{thread or os.getpid()}/schedstat")
+        self._before = self._counted()
+
+    def share(self) -> float | None:
+        """0 = it got all it wanted; None if nothing was wanted since the reading before, or nothing is known."""
+        before, self._before = self._before, self._counted()
+        if before is None or self._before is None:
+            return _pressure()
+        ran, waited = (b - a for a, b in zip(before, self._before, strict=True))
+        return max(0.0, waited / (ran + waited)) if ran > 0 and ran + waited > 0 else None
+
+    def _counted(self) -> tuple[int, int] | None:
+        try:
+            ran, waited, _ = self._path.read_bytes().split()
+            return (int(ran), int(waited)) if int(ran) else None
+        except (OSError, ValueError):
+            return None
+
+
+def _pressure() -> float | None:
+    """The machine's own word: share of time in which somebody waited for a processor, or load beyond the cores."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        some = Path("/proc/pressure/cpu").read_text(encoding="ascii").split()
+        return float(some[1].removeprefix("avg10=")) / 100
+    with contextlib.suppress(OSError, AttributeError):
+        load = os.getloadavg()[0]
+        return max(0.0, 1.0 - (os.cpu_count() or 1) / load) if load > 0 else 0.0
+    return None
+
+
 def device_bytes() -> int | None:
     """Memory that torch holds on its accelerators; asked only if the script uses one, and never waits for it."""
     torch = sys.modules.get("torch")

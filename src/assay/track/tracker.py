@@ -244,7 +244,19 @@ class Run:
         with contextlib.suppress(Exception):  # a loader without a length, or with one that fails
             length = total if total is not None else len(loader)  # type: ignore[arg-type]
             self._record.facts["steps_per_epoch"] = int(length)
-        return loop.Tracked(loader, self._clock, self._boundary)
+        return loop.Tracked(loader, self._clock, self._boundary, self._look_at)
+
+    def _look_at(self, batch: Any) -> None:
+        """The entropy of a batch's labels joins the next row: sorted data shows, and data that changes mid-run."""
+        try:
+            from assay.track.data import batch_label_entropy  # noqa: PLC0415 - only a script with a loader pays for it
+
+            entropy = batch_label_entropy(batch)
+            if entropy is not None:
+                self._signals["label_entropy"] = entropy
+        except Exception as error:  # noqa: BLE001 - the loop must not break on its record
+            if self._record is not None:
+                self._record.problem("batch", error)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:

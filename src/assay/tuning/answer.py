@@ -89,6 +89,8 @@ class Answer(Noun):
     proofs: tuple[Proof, ...] = ()
     infeasible: Mapping[str, str] = Field(default_factory=dict)
     """Cell → reason; of the models before the chosen one, and of settings."""
+    unmeasured: tuple[str, ...] = ()
+    """Cells that were launched and never validly measured: nothing is known of them."""
     noise_frac: float | None = None
     """Log standard deviation of one reading; None = it cannot be told."""
     noise_df: float = 0.0
@@ -121,11 +123,13 @@ def answer(search: Search) -> Answer:
     partial = search.partial
     failed = _infeasible(search)
     if search.chosen is None or not search.arms:
-        reason = ExitReason.BUDGET_NO_MODEL if partial else ExitReason.NO_FEASIBLE
+        unknown = ExitReason.INTERNAL_ERROR if search.unmeasured else ExitReason.NO_FEASIBLE
+        reason = ExitReason.BUDGET_NO_MODEL if partial else unknown
         return Answer(
             exit_reason=reason,
             policy=search.plan.race.policy,
             infeasible=failed,
+            unmeasured=tuple(search.unmeasured),
             launches=len(search.readings),
             partial=partial,
         )
@@ -137,7 +141,7 @@ def answer(search: Search) -> Answer:
     cell = search.plan.cell(recommended)
     found = Answer(
         exit_reason=ExitReason.BUDGET_PARTIAL if partial else ExitReason.OK,
-        standing=_standing(search, now, band) if by_band else _raced(now, partial=partial),
+        standing=_standing(search, now, band) if by_band else _raced(search, now),
         recommended=recommended,
         model=cell.model if cell else None,
         default=search.default.id,
@@ -149,6 +153,7 @@ def answer(search: Search) -> Answer:
         estimates=tuple(_estimate(search, c.id, now) for c in search.field if search.point(c.id) is not None),
         proofs=_proofs(now),
         infeasible=failed,
+        unmeasured=tuple(search.unmeasured),
         noise_frac=now.noise_sd if now.noise_df >= 1 else None,
         noise_df=now.noise_df,
         drift_frac=now.drift,
@@ -170,16 +175,16 @@ def _rounded(value: Any) -> Any:
     return [_rounded(v) for v in value] if isinstance(value, list) else value
 
 
-def _raced(now: Standings, *, partial: bool) -> Standing:
+def _raced(search: Search, now: Standings) -> Standing:
     """Settled when no setting is left that may be better by more than matters."""
-    if now.open or (partial and not now.proven):
+    if now.open or search.unmeasured or (search.partial and not now.proven):
         return Standing.UNRESOLVED
     return Standing.TIED if now.equal else Standing.RESOLVED
 
 
 def _standing(search: Search, now: Standings, band: str | None) -> Standing:
     """By the source's rule nothing is proven: what it says stands only where the race agrees."""
-    return Standing.UNRESOLVED if band != now.reference or now.open else _raced(now, partial=search.partial)
+    return Standing.UNRESOLVED if band != now.reference or now.open else _raced(search, now)
 
 
 def _estimate(search: Search, cell: str, now: Standings) -> Estimate:
@@ -300,6 +305,7 @@ def _remarks(search: Search, now: Standings, sentinels: Sequence[Sentinel]) -> t
         count = sum(any(p.state is state for p in r.points) for r in bad)
         if count:
             told.append(f"{count} launches do not count: {state.value.replace('_', ' ')}")
+    told += [f"nothing is known of {cell}: {why}" for cell, why in search.unmeasured.items()]
     best = search.counts(now.reference)
     for c in best:
         if not (c.n and limit_test(c.late, c.n, c.level.q).met):
@@ -327,6 +333,8 @@ def _sentence(a: Answer) -> str:
         if a.exit_reason is ExitReason.BUDGET_NO_MODEL:
             return "the time was up before a model was found that serves"
         told = "; ".join(f"{cell}: {why}" for cell, why in reversed(list(a.infeasible.items())))
+        if a.unmeasured:
+            return f"nothing could be measured validly, so nothing is known. {told}"[:600]
         return f"no candidate can serve what was asked. {told}"[:600]
     proof = next((p for p in a.proofs if p.cell == a.recommended and p.proven), None)
     if a.policy == "sequential_band":

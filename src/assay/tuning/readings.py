@@ -27,6 +27,10 @@ from assay.core.vocabulary import Action, FailureClass, Outcome
 LAUNCH = "launch"
 """Key of a candidate's intent under which its launch stands."""
 PHASE = "phase"
+LIMIT = "limit_s"
+"""Key of a candidate's intent: seconds that its load test may take."""
+GIVEN_UP = "infeasible"
+"""Why a load point stopped that was lost already."""
 
 
 def readings(rows: Iterable[TrialRow], plan: TuningPlan) -> tuple[Reading, ...]:
@@ -73,7 +77,8 @@ def point_reading(point: LoadPoint, plan: TuningPlan) -> PointReading:
     ttft, tpot = point.latency(Metric.TTFT), point.latency(Metric.TPOT)
     too_many = point.failed > plan.failed_frac * ended
     too_short = point.short_outputs > plan.short_frac * max(1, point.completed)
-    reasons = list(point.reasons)
+    given_up = point.stopped_by == GIVEN_UP and point.state is PointState.PARTIAL
+    reasons = [] if given_up else list(point.reasons)
     if too_many:
         kinds = ", ".join(f"{n} {kind.value}" for kind, n in point.errors.items())
         reasons.append(f"{point.failed} of {ended} requests failed ({kinds})")
@@ -84,6 +89,7 @@ def point_reading(point: LoadPoint, plan: TuningPlan) -> PointReading:
         for level in point.levels
         if not _count(level).keeps
     ]
+    reasons += point.reasons if given_up else ()
     return PointReading(
         name=point.plan.arrivals.text,
         state=point.state,
@@ -95,7 +101,7 @@ def point_reading(point: LoadPoint, plan: TuningPlan) -> PointReading:
         completed=point.completed,
         failed=point.failed,
         reasons=tuple(reasons),
-        strict=not (too_many or too_short) and point.state is not PointState.FAILED,
+        strict=not (too_many or too_short or given_up) and point.state is not PointState.FAILED,
     )
 
 

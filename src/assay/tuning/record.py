@@ -50,7 +50,7 @@ def record(
     """The whole record. Machine and hashes are filled in by whoever writes it down, as only he can look."""
     given = dict(inputs or {})
     ranks = {m.name: k for k, m in enumerate(search.plan.models, 1)}
-    sizes = given.pop("model_bytes", {})
+    sizes, paths = given.pop("model_bytes", {}), given.pop("model_paths", {})
     order = tuple(m.name for m in search.plan.models)
     recommendation = Recommendation(
         run_id=study,
@@ -67,11 +67,11 @@ def record(
             objective=search.plan.objective,
             policy=search.plan.race.policy,
         ),
-        recommendation=_choice(search, found, found.recommended, rows),
+        recommendation=_choice(search, found, found.recommended, rows, paths),
         standing=found.standing,
         tie_set=found.tie_set,
-        best_estimate=_choice(search, found, found.best_estimate, rows),
-        sequential_band=_choice(search, found, found.sequential_band, rows),
+        best_estimate=_choice(search, found, found.best_estimate, rows, paths),
+        sequential_band=_choice(search, found, found.sequential_band, rows, paths),
         alternates=alternates(order, found.model, sizes) if found.model else (),
         infeasible=tuple(_infeasible(search, found, ranks)),
         noise_frac=found.noise_frac,
@@ -89,7 +89,9 @@ def _ttft_limit(plan: TuningPlan) -> float | None:
     return next((x.limit_ms for x in plan.levels.levels if x.text.startswith("ttft p95")), None)
 
 
-def _choice(search: Search, found: Answer, name: str | None, rows: Sequence[TrialRow]) -> Choice | None:
+def _choice(
+    search: Search, found: Answer, name: str | None, rows: Sequence[TrialRow], paths: Mapping[str, str]
+) -> Choice | None:
     cell = search.plan.cell(name) if name else None
     if cell is None:
         return None
@@ -105,9 +107,11 @@ def _choice(search: Search, found: Answer, name: str | None, rows: Sequence[Tria
         serve_command=_command(cell, rows),
         partial=found.partial,
         name=cell.id,
+        path=paths.get(cell.model, ""),
         engine=cell.serve.kind,
         settings=_settings(cell),
-        launches=sum(r.launch.cell == cell.id for r in search.readings),
+        launches=estimate.readings if estimate else 0,
+        tps=estimate.value if estimate else None,
         tps_low=estimate.low if estimate else None,
         tps_high=estimate.high if estimate else None,
         level=LEVEL if estimate and estimate.low is not None else None,
@@ -256,8 +260,11 @@ def _state(
         return CellState.FEASIBLE, ""
     if failed:
         return CellState.INFEASIBLE, failed[-1].detail
+    decided = [p for p in points if p.value is not None or not p.strict]
+    if decided:
+        return CellState.INFEASIBLE, "; ".join(decided[-1].reasons[:2]) or there[-1].detail
     if points:
-        return CellState.INFEASIBLE, "; ".join(points[-1].reasons[:2]) or there[-1].detail
+        return CellState.UNTRIED, f"not validly measured: {'; '.join(points[-1].reasons[:1])}"
     return CellState.UNTRIED, ""
 
 

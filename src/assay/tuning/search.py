@@ -27,7 +27,9 @@ from assay.core.tuning import (
 from assay.stats.selection import CONFIRM, SCREEN, Block, Look, RaceRule, next_block, standings
 
 ATTEMPTS = 2
-"""How often a launch is repeated whose reading is not valid."""
+"""How often a launch is made whose reading is not valid."""
+FIT_ATTEMPTS = 4
+"""The same while the model is looked for: a wanted model must not be passed over because our client was late."""
 IMPLIES = 3
 """A failure that rules out so many settings is seen twice before it does."""
 
@@ -94,7 +96,7 @@ class Search:
                 return None
             for cell in self._entries(model):
                 tries = self._fits(cell)
-                if cell.id not in self.known and not _settled(tries):
+                if cell.id not in self.known and not _settled(tries, FIT_ATTEMPTS):
                     return self._launch(Stage.FIT, cell, 0, 0, len(tries) + 1)
         return None
 
@@ -146,6 +148,21 @@ class Search:
                 why = f"needs no less memory than {failed.id}, which was out of memory"
                 found |= {c.id: Pruned(cell=c.id, reason=why, source=failed.id) for c in untried}
         return tuple(found.values())
+
+    @cached_property
+    def unmeasured(self) -> dict[str, str]:
+        """Cell → why nothing is known of it although it was launched: every reading was not valid.
+
+        Of the models that are wanted more than the chosen one, and of the settings that compete.
+        """
+        passed = itertools.takewhile(lambda m: m is not self.chosen, self.plan.models)
+        cells = [*(c for m in passed for c in self._entries(m)), *self.field]
+        launched = {c.id: self._of(c.id) for c in cells}
+        return {
+            cell: mine[-1].detail
+            for cell, mine in launched.items()
+            if mine and all(r.state is ReadingState.INVALID for r in mine)
+        }
 
     def _failure(self, cell: Cell) -> str:
         """Why a cell is out by its own readings; empty if it is not."""
@@ -343,9 +360,9 @@ def pooled(points: Sequence[PointReading]) -> tuple[LevelCount, ...]:
     return tuple(counts.values())
 
 
-def _settled(tries: Sequence[Reading]) -> bool:
+def _settled(tries: Sequence[Reading], attempts: int = ATTEMPTS) -> bool:
     """Whether a launch need not be repeated."""
-    return bool(tries) and (tries[-1].state is not ReadingState.INVALID or len(tries) >= ATTEMPTS)
+    return bool(tries) and (tries[-1].state is not ReadingState.INVALID or len(tries) >= attempts)
 
 
 def _dominates(cell: Cell, failed: Cell) -> bool:

@@ -154,7 +154,10 @@ def test_the_operating_system_says_no(
 ) -> None:
     """An error of a disk or a file that nobody wrapped still names the file."""
     code, err = ended(monkeypatch, capsys, OSError(28, "No space left on device", "/x/y"))
-    assert (code, err) == (6, "assay: /x/y: No space left on device\n")
+    assert (code, err) == (
+        6,
+        "assay: /x/y: No space left on device. Next: free space on that disk, then `assay resume`\n",
+    )
 
 
 def test_closed_pipe_is_no_error() -> None:

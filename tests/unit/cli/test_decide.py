@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from cli_call import Call, Said
 
+pytestmark = pytest.mark.slow
+
 BOTH = ("--baseline", "base.csv", "--candidate", "cand.csv")
 
 

@@ -6,65 +6,15 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from service_manager import runs
 
 from assay.cli.room import FOLDER, room
 from assay.core.errors import UsageError
 from assay.runtime import listeners
-
-SYSTEMCTL = f"""#!{sys.executable}
-import os, signal, subprocess, sys, time
-from pathlib import Path
-home = Path(__file__).parent
-words = [w for w in sys.argv[1:] if not w.startswith("--")]
-if "--user" in sys.argv or words[0] == "list-units":
-    sys.exit(1)
-verb, unit = words[0], words[1]
-if unit != "our-engine.service":
-    sys.exit(f"Unit {{unit}} could not be found.")
-pid = home / "pid"
-def alive():
-    try:
-        return Path(f"/proc/{{pid.read_text()}}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-if verb == "is-active":
-    sys.exit(0 if alive() else 3)
-if verb == "start" and not alive():
-    child = subprocess.Popen([str(home / "llama-server"), "100"], start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    pid.write_text(str(child.pid))
-if verb == "stop" and alive():
-    os.kill(int(pid.read_text()), signal.SIGTERM)
-"""
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a `systemctl` that manages one engine, which runs."""
-    place = tmp_path / "bin"
-    place.mkdir()
-    (place / "llama-server").symlink_to("/bin/sleep")
-    program = place / "systemctl"
-    program.write_text(SYSTEMCTL)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("ASSAY_RUN_ID", raising=False)
-    subprocess.run([program, "start", "our-engine.service"], check=True)
-    yield place
-    subprocess.run([program, "stop", "our-engine.service"], check=False)
-
-
-def runs(place: Path) -> bool:
-    """Whether the service runs by its manager."""
-    return (
-        subprocess.run([place / "systemctl", "is-active", "our-engine.service"], check=False).returncode == 0
-    )
 
 
 @pytest.mark.slow
@@ -148,3 +98,13 @@ def test_a_foreign_listener_is_never_drained(tmp_path: Path) -> None:
         assert not listeners.port_is_free("127.0.0.1", port)
         with pytest.raises(UsageError, match=f"listens on port {port}"), room(tmp_path, port=port):
             pytest.fail("there was room")
+
+
+@pytest.mark.slow
+def test_warned_or_not_looked_at(manager: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever says so measures beside it: told who it is, or without a look."""
+    with room(tmp_path, conflicts="warn"):
+        assert "llama.cpp runs already" in capsys.readouterr().err
+    with room(tmp_path, conflicts="ignore"):
+        assert not capsys.readouterr().err
+    assert runs(manager)

@@ -21,6 +21,8 @@ from assay.core.vocabulary import Outcome, Status
 from assay.ledger.home import Home
 from assay.testing.fakes import FakeAdapter, FakeApply, FakeExecute, Script
 
+pytestmark = pytest.mark.slow
+
 ITEMS = 600
 JUDGED = {"compare", "contract", "noise", "results"}
 """Gates that are asked for real; the others pass."""

@@ -123,6 +123,26 @@ def test_what_is_refused(spec: Path, override: str, told: str) -> None:
     assert str(spec) in str(caught.value)
 
 
+def test_a_trace_is_read_once_and_pinned(spec: Path) -> None:
+    """One point as recorded; requests that no context holds are refused before anything is begun."""
+    trace = spec.parent / "trace.jsonl"
+    row = {"timestamp_s": 0.5, "prompt_tokens": 100, "output_tokens": 20}
+    trace.write_text("".join(json.dumps({**row, "timestamp_s": k / 2}) + "\n" for k in range(9)))
+    found = loaded(spec, "load={trace: trace.jsonl, speed: 2}")
+    assert [p.arrivals.text for p in found.load.points()] == ["trace"]
+    assert found.load.trace == str(trace)
+    assert found.load.trace_digest.startswith("sha256:")
+    assert not inert(found)  # who is in flight is not known
+    study = plan(found, Artifact(path="x", digest="sha256:x", size_bytes=1), "mine-1")
+    assert study.steps[0].adapter is not None
+    assert study.steps[0].adapter.options["trace"] == str(trace)
+    trace.write_text(json.dumps({**row, "prompt_tokens": 1000}) + "\n")
+    with pytest.raises(SpecError, match="1 requests of the trace take more than the context of 512"):
+        loaded(spec, "load={trace: trace.jsonl}")
+    with pytest.raises(SpecError, match="name one"):
+        loaded(spec, "load={trace: trace.jsonl, rate_rps: [1]}")
+
+
 def test_any_server_by_its_command_line() -> None:
     """`{knob}` stands for its value, null drops the word and its flag; the values are told as facts."""
     spec = TuneSpec.model_validate(

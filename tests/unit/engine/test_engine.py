@@ -118,6 +118,19 @@ def test_aborted_study_resumes_with_the_same_candidate(tmp_path: Path, scores: d
     assert ladder.propose(world.history.decisions) is not None
 
 
+def test_a_step_that_resumes_goes_on_in_its_trial(tmp_path: Path, scores: dict[str, Any]) -> None:
+    """What broke off in such a step is the same trial when the study is resumed, whatever else was done stays."""
+    flaky = [ComponentFailed("down", failure_class=FailureClass.INFRA_TRANSIENT) for _ in range(3)]
+    script = Script(scores, fail={"evaluate b": flaky})
+    world = World(tmp_path, script, names=("b",))
+    steps = tuple(s.model_copy(update={"resumes": s.name == "evaluate"}) for s in world.study.steps)
+    world.study = world.study.model_copy(update={"steps": steps})
+    assert [world.run(), world.run(), world.run()] == [Outcome.ANOMALOUS, Outcome.ANOMALOUS, Outcome.ACCEPT]
+    assert list(world.history.trials) == ["fake-1-1"]
+    assert script.calls.count("build b") == 1
+    assert [d.outcome for d in world.history.trials["fake-1-1"].superseded] == [Outcome.ANOMALOUS] * 2
+
+
 def test_unsupported_recipe_is_infeasible_and_the_next_is_tried(
     tmp_path: Path, scores: dict[str, Any]
 ) -> None:

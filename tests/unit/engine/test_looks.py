@@ -460,8 +460,8 @@ def test_another_draw_is_another_baseline(tmp_path: Path) -> None:
     trial = world.history.trials["fake-1-1"]
     other = step.model_copy(update={"draw": Draw(seed=1, sizes={"t": ITEMS}, parts={"t": (0, 10)})})
     loop = world.loop().trials
-    assert loop._key(step, trial) == trial.steps["baseline-1"].key
-    assert loop._key(other, trial) != trial.steps["baseline-1"].key
+    assert loop.steps.key(step, trial) == trial.steps["baseline-1"].key
+    assert loop.steps.key(other, trial) != trial.steps["baseline-1"].key
 
 
 TOPPED = {"a 30": "regress", "b 100": "accept"}

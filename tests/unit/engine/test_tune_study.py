@@ -24,7 +24,7 @@ from assay.core.load import (
     Workload,
 )
 from assay.core.ports import Component, Endpoint, Session, Target
-from assay.core.recommendation import Recommendation
+from assay.core.recommendation import ExitReason, Recommendation
 from assay.core.study import AdapterRef, Study
 from assay.core.trials import Trials
 from assay.core.tuning import TuningPlan
@@ -37,9 +37,14 @@ from assay.ledger.memory import MemoryLedger, MemoryStore
 from assay.registry import Registry
 from assay.runtime.files import artifact, read_json
 
+pytestmark = pytest.mark.slow
+
 LEVEL = ServiceLevel(metric="ttft", q=0.95, limit_ms=1000.0)
 SPEEDS = {("big", 4): 100.0, ("big", 1): 60.0, ("big", 2): 150.0, ("big", 3): 90.0, ("small", 4): 300.0}
 OOM = ComponentFailed("out of memory", failure_class=FailureClass.POINT_INFEASIBLE, cause="oom_load")
+BAD_WEIGHTS = ComponentFailed(
+    "the weights cannot be read", failure_class=FailureClass.MODEL_UNSUPPORTED, cause="integrity"
+)
 BAD_FLAG = ComponentFailed("no such flag", failure_class=FailureClass.USER_CONFIG_ERROR, cause="bad_flag")
 
 
@@ -252,6 +257,43 @@ def test_a_setting_that_fails_is_told_and_others_go_on(tmp_path: Path) -> None:
     reasons = {str(i.settings["slots"]): i.reason for i in project.recommendation.infeasible}
     assert "out of memory" in reasons["1"]
     assert "no such flag" in reasons["3"]
+
+
+def test_weights_that_are_not_what_they_should_be_end_the_whole_study(tmp_path: Path) -> None:
+    """Integrity is no property of a setting: nothing else is launched, nothing is recommended, the reason has a word."""
+    machine = Machine({("big", 4): BAD_WEIGHTS})
+    project = Project(tmp_path, machine)
+    assert project.run() is Outcome.ANOMALOUS
+    assert machine.launches == 1
+    assert exit_reason(project.history) is ExitReason.PRE_WARM_INTEGRITY
+    machine.fails.clear()
+    assert project.run() is Outcome.ACCEPT  # mended: the launch is made again
+
+
+def test_what_is_launched_knows_the_time_that_is_left(tmp_path: Path) -> None:
+    """Each launch carries what remains of the budget; without a budget none does."""
+    limited = Project(tmp_path / "limited", budget={"max_duration_s": 500.0})
+    limited.run()
+    left = [t.candidate.intent["limit_s"] for t in list(limited.history.trials.values())[:-1]]
+    assert left == sorted(left, reverse=True)
+    assert 0 < left[-1] <= left[0] == 500.0
+    free = Project(tmp_path / "free", budget={"max_duration_s": None})
+    free.run()
+    assert all("limit_s" not in t.candidate.intent for t in free.history.trials.values())
+
+
+def test_the_choice_is_complete(tmp_path: Path) -> None:
+    """Where the model lies, and the estimate with the drift taken out beside the plain median."""
+    project = Project(tmp_path)
+    project.run()
+    chosen = project.recommendation.recommendation
+    assert chosen is not None
+    assert chosen.path == str(tmp_path / "big.gguf")
+    assert chosen.tps == pytest.approx(chosen.tps_median, rel=0.1)
+    assert chosen.tps_low is not None
+    assert chosen.tps_high is not None
+    assert chosen.tps is not None
+    assert chosen.tps_low < chosen.tps < chosen.tps_high
 
 
 def test_nothing_serves(tmp_path: Path) -> None:

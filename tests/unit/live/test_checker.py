@@ -6,7 +6,19 @@ import subprocess
 import sys
 
 import pytest
-from test_classes_of_fault import PLAN, altered, at, classes, event, judged, last_nan, learning, losses, row
+from test_classes_of_fault import (
+    PLAN,
+    altered,
+    at,
+    classes,
+    evaluations,
+    event,
+    judged,
+    last_nan,
+    learning,
+    losses,
+    row,
+)
 
 from assay.core.errors import SpecError
 from assay.live.checker import Checker
@@ -95,6 +107,103 @@ def test_a_verified_checkpoint_resolves_a_broken_one() -> None:
     """There is something to resume from again."""
     checker = judged([event("checkpoint_failed", name="a"), event("checkpoint_verified", name="b")])
     assert checker.open_alerts == []
+
+
+def test_late_word_of_an_older_checkpoint_resolves_nothing_newer() -> None:
+    """What was saved before the broken one is no reason to trust the newest; what was saved after it is."""
+    commits = [event("checkpoint_committed", name=n, metrics={}) for n in ("a", "b")]
+    checker = judged([*commits, event("checkpoint_failed", name="b"), event("checkpoint_verified", name="a")])
+    assert [a.number for a in checker.open_alerts] == [22]
+    checker.feed_all([event("checkpoint_committed", name="c"), event("checkpoint_verified", name="c")])
+    assert checker.open_alerts == []
+
+
+def test_a_failed_write_outlives_word_of_what_was_saved_before() -> None:
+    """A save that never got as far as its commit is broken from then on."""
+    checker = judged([event("checkpoint_committed", name="a"), event("checkpoint_failed", name="b")])
+    checker.feed(event("checkpoint_verified", name="a"))
+    assert [a.number for a in checker.open_alerts] == [22]
+
+
+def test_saving_every_few_evaluations_is_no_mismatch() -> None:
+    """The best of those that were saved may stay behind the log's best; one worse than another saved is not it."""
+    rows = evaluations(learning(60), 10, val_loss=lambda i: (0.9, 0.5, 0.7, 0.6, 0.65, 0.8)[i - 1])
+
+    def saved(step: int, value: float) -> dict[str, object]:
+        return {
+            **event("checkpoint_committed", name=f"c{step}", reason="best", metrics={"val_loss": value}),
+            "step": step,
+        }
+
+    def after(step: int, line: dict[str, object]) -> None:
+        last = max(i for i, r in enumerate(rows) if r.get("step") == step)
+        rows.insert(last + 1, line)
+
+    after(30, saved(30, 0.7))
+    assert 23 not in classes(judged(rows))
+    after(60, saved(60, 0.8))
+    assert 23 in classes(judged(rows))
+
+
+def test_a_configuration_frozen_by_the_script_was_not_edited() -> None:
+    """An empty digest means that nothing was frozen yet; from the first digest on a change is one."""
+    begun = [event("created", config_digest=""), event("attempt_started", config_digest="x")]
+    assert judged(begun).alerts == []
+    again = [*begun, {**event("attempt_started", config_digest="y"), "attempt": 2}]
+    assert classes(judged(again)) == {25}
+
+
+def test_what_was_planned_later_joins_the_plan_and_replaces_nothing() -> None:
+    """The `planned` event adds totals; the plan it was created with stands."""
+    checker = Checker()
+    checker.feed_all(
+        [event("created", plan={"seed": 1}), event("planned", plan={"seed": 2, "total_steps": 9})]
+    )
+    assert checker.plan == {"seed": 1, "total_steps": 9}
+    assert checker.window.total_steps == 9
+
+
+def test_a_resumed_run_is_not_judged_by_its_first_loss() -> None:
+    """The event of a restored checkpoint says that the attempt goes on from somewhere."""
+    checker = judged([event("attempt_started"), event("resumed", name="c", step=5)])
+    assert checker.window.resumed
+
+
+def test_folds_told_by_a_framework_are_judged() -> None:
+    """`classical_inspected`, as the adapters for classical models write it, reaches class 27."""
+    facts = {"classical": {"fold_scores": [0.9, 0.2, 0.8], "baseline_score": 0.6}}
+    assert classes(judged([event("classical_inspected", facts=facts)])) == {27}
+
+
+def test_events_of_a_newer_writer_keep_their_numbers() -> None:
+    """A kind that no rule knows is no gap in the sequence; a missing line is one."""
+    known = [
+        {**event("attempt_started"), "seq": 1},
+        {**event("telemetry"), "seq": 2},
+        {**event("note"), "seq": 3},
+    ]
+    assert judged(known).alerts == []
+    assert classes(judged([known[0], known[2]])) == {26}
+
+
+def test_a_busy_machine_hides_no_starvation_and_makes_none() -> None:
+    """Where others take the processor, steps are long: the wait is measured against the run's own time."""
+    loaded = {"step_s": 0.05, "step_cpu_s": 0.004, "contended": 0.85}
+    starved = learning(80, data_wait_s=0.016, **loaded)
+    assert 19 in classes(judged(starved))
+    assert classes(judged(learning(80, data_wait_s=0.0001, **loaded))) == set()
+    # The same log without the word of the machine: a third of the step is no starvation.
+    assert 19 not in classes(judged([{**r, "signals": {**r["signals"], "contended": 0.0}} for r in starved]))
+
+
+def test_a_step_that_grows_on_a_busy_machine_is_worth_knowing_only() -> None:
+    """Processor time beside others is a hint: info there, a warning on a quiet machine."""
+    for taken, wanted in ((0.6, "info"), (0.0, "warning")):
+        rows = altered(
+            learning(120, step_s=0.01, step_cpu_s=0.01, contended=taken), 60, step_s=0.2, step_cpu_s=0.05
+        )
+        found = [a for a in judged(rows).alerts if a.number == 20]
+        assert [str(a.severity) for a in found] == [wanted]
 
 
 def test_ids_go_on_after_a_restart_of_the_watcher() -> None:

@@ -18,6 +18,8 @@ from assay.live.following import Follow, FollowText
 from assay.live.watch import CURVE_POINTS, Curve, Frame, Story, number, thinned, threshold, told
 from assay.live.watched import Watched
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000.0
 
 

@@ -306,6 +306,58 @@ def test_a_budget_cuts_a_point_short(launch: Launch) -> None:
     assert not point.valid
 
 
+def test_a_point_that_is_lost_is_given_up(launch: Launch) -> None:
+    """Every answer is late for a promise of p95: a few of two hundred requests decide, and no figure is published."""
+    levels = ServiceLevels.model_validate({"ttft_p95_ms": 1000})
+    url = launch("--ttft-ms", "1200", "--itl-ms", "1", "--slots", "16")
+    made = Workload.model_validate(SMALL)
+    with LoadClient(LoadTarget(url), made, levels, ClientOptions(stop_when_infeasible=True)) as client:
+        point, _ = client.measure(plan(concurrency=16, requests=200))
+    assert point.stopped_by == "infeasible"
+    assert 11 <= point.sent < 40  # more than a twentieth of 200 must be late
+    assert point.state is PointState.PARTIAL
+    assert "given up" in point.reasons[0]
+    assert not point.valid
+
+
+def test_a_point_that_keeps_its_levels_is_measured_to_its_end(launch: Launch) -> None:
+    """Nothing is given up that may still be kept."""
+    levels = ServiceLevels.model_validate({"ttft_p95_ms": 2000, "tpot_p95_ms": 500, "e2e_p95_ms": 4000})
+    made = Workload.model_validate(SMALL)
+    with LoadClient(
+        LoadTarget(launch(*FAST)), made, levels, ClientOptions(stop_when_infeasible=True)
+    ) as client:
+        point, _ = client.measure(plan())
+    assert point.stopped_by == "requests"
+    assert point.completed == 12
+
+
+def test_more_failures_than_allowed_end_a_point(launch: Launch) -> None:
+    """The first failure decides where none is allowed; with half of them allowed the old rule of ten decides."""
+    url, made = launch(*FAST, "--quirks", "reset"), Workload.model_validate(SMALL)
+    sent = []
+    for frac in (0.0, 0.5):
+        options = ClientOptions(stop_when_infeasible=True, failed_frac=frac)
+        with LoadClient(LoadTarget(url), made, options=options) as client:
+            point, _ = client.measure(plan(requests=200, warmup_requests=0))
+        assert point.state is PointState.FAILED
+        sent.append(point.failed)
+    assert sent[0] <= 5
+    assert sent[1] >= 10
+
+
+def test_a_stop_token_as_text_is_told_or_an_error(launch: Launch) -> None:
+    """Where we forced the length it is our doing and a remark; where the engine was to stop, the answer has failed."""
+    point, _ = measured(launch(*FAST, "--quirks", "stop_token"))
+    assert point.completed == 12
+    assert any("`" not in r and "</s>" in r for r in point.remarks)
+    free = {**SMALL, "length_control": "none"}
+    point, rows = measured(launch(*FAST, "--quirks", "stop_token"), free)
+    assert {r.error for r in rows} == {RequestError.PROTOCOL}
+    assert point.state is PointState.FAILED
+    assert "a stop token is part of the text: </s>" in point.error_texts[0]
+
+
 def test_a_duration_ends_a_closed_loop(launch: Launch) -> None:
     """What is in flight then is finished and counted."""
     values = {"arrivals": {"concurrency": 3}, "duration_s": 0.6}

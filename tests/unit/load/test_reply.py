@@ -26,6 +26,20 @@ def taken(*events: bytes, keep_text: bool = False) -> Reply:
     return reply
 
 
+@pytest.mark.parametrize(
+    ("text", "leaked"),
+    [
+        ("good<|im_end|>", "<|im_end|>"), ("</s>", "</s>"), ("a <end_of_turn>\n", "<end_of_turn>"),
+        ("<\uff5cend\u2581of\u2581sentence\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
+        ("if a < b and c > d:", ""), ("<s>struck</strong>", ""), ("<|user|>", ""),
+    ],
+)  # fmt: skip
+def test_stop_tokens_in_the_text_are_seen(text: str, leaked: str) -> None:
+    """Chat formats' ends of a turn; markup and comparisons are text."""
+    assert taken(delta(content=text)).leaked == leaked
+    assert taken(delta(reasoning_content=text)).leaked == leaked
+
+
 def test_role_null_and_empty_deltas_are_no_first_token() -> None:
     """The first stamp is that of the first text."""
     reply = taken(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from assay.adapters.serve import llama_cpp, sglang, transformers, vllm
 from assay.core.errors import UsageError
-from assay.runtime.engine_flags import ENGINES, serve_command
+from assay.runtime.engine_flags import ENGINES, copied_command, serve_command
 
 PLACE = Path("/srv/model.gguf")
 
@@ -146,3 +146,14 @@ def test_the_shell_reads_back_what_was_meant(engine: str, model: str, value: str
     made = serve_command(engine, model, {"dtype": value, "kv_type": value})
     variables = [f"{k}={v}" for k, v in made.environment.items()]
     assert shlex.split(made.shell) == [*variables, *made.words]
+
+
+def test_a_command_to_copy_names_what_it_cannot_tell() -> None:
+    """The engine's own program; a setting without a flag stands behind it; an engine of a person's own keeps his."""
+    made = copied_command("llama_cpp", "/m.gguf", {"slots": 2, "context_tokens": 512, "odd": 1})
+    assert made.startswith("GOMP_SPINCOUNT=1000 llama-server -m /m.gguf")
+    assert "-c 1024" in made
+    assert made.endswith("# not told: odd")
+    assert copied_command("vllm", "/m", {"slots": 2}).startswith("vllm serve /m")
+    assert copied_command("command", "/m.gguf", {}, "my-server --port 8080") == "my-server --port 8080"
+    assert copied_command("llama_cpp", "", {}, "as it ran") == "as it ran"

@@ -188,12 +188,13 @@ def test_deleting_the_test_does_not_win(tmp_path: Path) -> None:
 
 
 def test_secrets_and_home_do_not_reach_the_verifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables of our environment are dropped but for the list; HOME is the empty one."""
+    """Variables of our environment are dropped but for the list; HOME is an empty one that the agent never saw."""
     monkeypatch.setenv("MY_API_KEY", "secret")
     monkeypatch.setenv("LC_TIME", "C")
     with workspace(with_command("/usr/bin/env"), tmp_path) as space:
         done = run_verifier(space, {"MORE": "1"})
-        home = str(space.home)
+        home = str(space.root / "judge-1-home")
+        assert home != str(space.home)
     seen = dict(line.partition("=")[::2] for line in done.log_tail.splitlines())
     assert done.passed
     assert "MY_API_KEY" not in seen

@@ -184,8 +184,59 @@ def test_weights_that_are_not_finite_are_told_within_a_round() -> None:
     with torch.no_grad():
         next(model.parameters()).view(-1)[0] = math.inf
     seen = train(model, optimizer, probes, 11)
-    assert any(s.get("params_finite") == 0.0 for s in seen)
+    assert seen[0]["params_finite"] == 0.0
     assert not math.isfinite(seen[0]["grad_norm"])
+
+
+def test_without_any_budget_every_kind_is_still_measured() -> None:
+    """What costs too much is measured less often, never not at all."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    seen = train(model, optimizer, Probes(model, optimizer, budget_s=0.0), 60)[20:]
+    assert 3 <= sum("grad_norm" in s for s in seen) <= 10
+    assert sum("update_ratio" in s for s in seen) >= 2
+    assert sum("dead_frac" in s for s in seen) >= 1
+
+
+def test_a_jump_of_the_gradient_is_read_again_at_once() -> None:
+    """Two readings in a row make an explosion: the second does not wait for its turn."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-6)
+    probes = Probes(model, optimizer, budget_s=0.0)
+    train(model, optimizer, probes, 30)
+    norms = []
+    for _ in range(3):
+        step(model, optimizer, scale=1e3)
+        norms.append(probes.signals().get("grad_norm"))
+    assert [n is not None for n in norms] == [True, True, False]
+
+
+def test_a_quiet_step_carries_one_hook() -> None:
+    """Between two measured steps nothing hangs before the step, in the forward pass or in the backward pass."""
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    probes = Probes(model, optimizer)
+    train(model, optimizer, probes, 14)
+    assert not any(m._forward_hooks for m in model.modules())
+    assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
+    assert not optimizer._optimizer_step_pre_hooks
+    assert len(optimizer._optimizer_step_post_hooks) == 1
+
+
+def test_a_bias_that_moves_alone_is_movement() -> None:
+    """Matrices that rest are no stillness while anything else is trained."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 3))
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() == 2], "lr": 0.0},
+        {"params": [p for p in model.parameters() if p.dim() == 1], "lr": 0.5},
+    ]
+    optimizer = torch.optim.SGD(groups)
+    ratios = [
+        s["update_ratio"] for s in train(model, optimizer, Probes(model, optimizer)) if "update_ratio" in s
+    ]
+    assert ratios
+    assert min(ratios) > 1e-6
 
 
 def test_steps_that_a_scaler_skips_are_named() -> None:
@@ -218,7 +269,7 @@ def test_evaluation_batches_are_not_measured() -> None:
     """A forward pass in eval mode during a measured step adds nothing."""
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    probes = Probes(model, optimizer, every=1)
+    probes = Probes(model, optimizer, every=1, budget_s=1.0)
     train(model, optimizer, probes, 3)
     model.eval()
     with torch.no_grad():

@@ -511,6 +511,7 @@ def test_threads_log_together(make: Callable[..., Run]) -> None:
     assert len(rows(run)) == 800
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_stuck_does_not_hold_the_loop(
     make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -547,6 +548,39 @@ def test_a_watched_model_gives_signals(make: Callable[..., Run]) -> None:
     assert any(r["signals"].get("lr") == 0.1 for r in rows(run))
     assert any("grad_norm" in r["signals"] for r in rows(run))
     assert events(run, "wiring_inspected")
+
+
+@pytest.mark.slow
+def test_rows_say_what_the_batches_hold_and_what_the_machine_gives(make: Callable[..., Run]) -> None:
+    """The entropy of the first batches' labels, and the share of the processor that others took, reach the log."""
+    run = make()
+    batches = [(np.zeros((4, 2)), np.array(labels)) for labels in ([0, 0, 0, 0], [0, 1, 0, 1])]
+    until_s = time.monotonic() + 10.0
+    for index, _ in enumerate(run.track(batches * 2_000)):
+        run.log({"loss": 1.0})
+        time.sleep(0.001)
+        if index > 20 and (
+            time.monotonic() > until_s or any("contended" in r["signals"] for r in rows(run)[-40:])
+        ):
+            break
+    run.finish()
+    seen = [r["signals"].get("label_entropy") for r in rows(run)]
+    assert seen[:2] == pytest.approx([0.0, float(np.log(2))])
+    assert sum(v is not None for v in seen) < 12 + len(seen) / 10
+    shares = [r["signals"]["contended"] for r in rows(run) if "contended" in r.get("signals", {})]
+    assert shares
+    assert all(0.0 <= v <= 1.0 for v in shares)
+
+
+def test_batches_without_labels_are_passed_over(
+    make: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a loader yields, the loop sees it and nobody complains."""
+    run = make()
+    odd: list[Any] = [None, 3, "text", {"x": 1}, (object(), object()), ([1], torch.ones(2, 2))]
+    assert list(run.track(odd)) == odd
+    run.finish()
+    assert "assay:" not in capsys.readouterr().err
 
 
 def test_a_checkpoint_and_a_resume(make: Callable[..., Run]) -> None:

@@ -72,9 +72,11 @@ def test_any_value_is_one_line_of_strict_json(metrics: Any) -> None:
             assert value is None or math.isfinite(value)
 
 
-@given(METRICS)
+@given(METRICS.filter(lambda m: not isinstance(m, dict) or len({str(k) for k in m}) == len(m)))
 def test_settling_first_changes_nothing(metrics: Any) -> None:
-    """What the training thread hands over gives the same row as the metrics themselves."""
+    """What the training thread hands over gives the same row as the metrics themselves; of names that are
+    written alike, such as None and "None", either may win.
+    """
     once, twice = values.numbers(metrics), values.numbers(values.settle(metrics))
     assert (once.bad, once.other) == (twice.bad, twice.other)
     assert once.finite == twice.finite

@@ -6,7 +6,9 @@ import pytest
 
 from assay.core.recommendation import ExitReason, Standing
 from assay.core.tuning import Budgeted, Cause, Model, Pruned, RacePolicy, ReadingState, Stage
+from assay.core.tuning_record import CellState
 from assay.tuning.answer import answer
+from assay.tuning.record import record
 from assay.tuning.search import Search
 from tuning_world import World, cell, plan, point
 
@@ -54,6 +56,61 @@ def test_a_slow_first_model_gives_way_to_the_next() -> None:
     assert found.model == "small"
     assert "3 of 8 late" in found.infeasible["big c0"]
     assert found.standing is Standing.RESOLVED
+
+
+def test_a_model_that_we_could_not_measure_is_not_passed_over_in_silence() -> None:
+    """Our client was late four times: the smaller model serves, but nobody may call that settled."""
+    world = World(
+        plan({"big": 1, "small": 1}),
+        lambda launch, n: point(None if launch.cell.startswith("big") else 50.0),
+    )
+    found = answer(world.run())
+    assert [r.launch.cell for r in world.readings].count("big c0") == 4
+    assert found.model == "small"
+    assert found.standing is Standing.UNRESOLVED
+    assert found.unmeasured == ("big c0",)
+    assert any("nothing is known of big c0" in text for text in found.remarks)
+    assert not found.settled
+
+
+def test_what_was_not_validly_measured_is_not_called_infeasible() -> None:
+    """In the record such a cell has no verdict, only the reason why it has none."""
+    world = World(
+        plan({"big": 1, "small": 1}), lambda launch, n: point(None, late=3) if n < 5 else point(50.0)
+    )
+    search = world.run()
+    made = record(search, answer(search), ())
+    (big,) = [c for c in made.cells if c.model == "big"]
+    assert big.state is CellState.UNTRIED
+    assert big.reason.startswith("not validly measured: ")
+
+
+def test_a_late_client_may_catch_up() -> None:
+    """One valid reading is enough for a model to be chosen."""
+    world = World(plan({"big": 1, "small": 1}), lambda launch, n: point(None if n < 3 else 50.0))
+    found = answer(world.run())
+    assert found.model == "big"
+    assert found.unmeasured == ()
+    assert found.standing is Standing.RESOLVED
+
+
+def test_nothing_could_be_measured() -> None:
+    """That is not the same as that nothing serves."""
+    found = answer(World(plan({"big": 1}), lambda launch, n: point(None)).run())
+    assert found.recommended is None
+    assert found.exit_reason is ExitReason.INTERNAL_ERROR
+    assert "nothing is known" in found.sentence
+
+
+def test_a_setting_that_we_could_not_measure_leaves_the_race_open() -> None:
+    """It may be the fastest: the others are compared, and the end says what is not known."""
+    world = World(
+        plan({"m": 3}),
+        lambda launch, n: point(None) if launch.cell == "m c2" else speeds(launch, n),
+    )
+    found = answer(world.run())
+    assert found.unmeasured == ("m c2",)
+    assert found.standing is Standing.UNRESOLVED
 
 
 def test_nothing_serves() -> None:

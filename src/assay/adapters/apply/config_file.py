@@ -27,7 +27,7 @@ from assay.runtime.files import read_json
 DOCUMENT = "recommendation.json"
 PLACE = "{path}"
 SOURCE_KEYS: Mapping[str, str] = {
-    "model": "model",
+    "model": "path",
     "kv_bits": "knobs.kv_bits",
     "max_context_override": "knobs.max_context_override",
     "max_concurrency_override": "knobs.max_concurrency_override",
@@ -44,8 +44,9 @@ class Options(Noun):
     format: config_text.Format | None = None
     """yaml, toml, json or env; null = by the file's name."""
     keys: Mapping[str, str] = Field(default_factory=lambda: dict(SOURCE_KEYS))
-    """Key in the file (`a.b` leads into a mapping) → field of the recommendation: `model`, `engine`,
-    `target_context`, `settings.NAME`, `knobs.NAME`. A field that is null removes its key."""
+    """Key in the file (`a.b` leads into a mapping) → field of the recommendation: `path` (of the model; its name where
+    it has none), `model` (its name), `engine`, `target_context`, `settings.NAME`, `knobs.NAME`. A field that is null
+    removes its key."""
     check: tuple[str, ...] = ()
     """A command that ends with 0 if the engine understands the file; `{path}` stands for it. It is asked about the
     new file before that takes the old one's place, and again after."""
@@ -88,7 +89,7 @@ class Adapter:
             raise UsageError(
                 "the file changed since the study opened, so it is not what was judged",
                 where=str(path),
-                next="run the study again, or add 'changed' to apply.force",
+                next="run the study again, or `assay apply --force changed --reason TEXT`",
             )
         edits = {config_key(name, before, format_, str(path)): value for name, value in values.items()}
         after = config_text.edited(before, format_, edits, str(path))
@@ -174,7 +175,7 @@ class Adapter:
     def _values(self, found: Recommendation) -> dict[str, config_text.Scalar]:
         choice = found.recommendation
         assert choice is not None
-        tree = choice.to_json()
+        tree = {**choice.to_json(), "path": choice.path or choice.model}
         return {name: _field(tree, field) for name, field in self.options.keys.items()}
 
     def _made(self, before: bytes, token: Mapping[str, Any]) -> bytes:
@@ -242,7 +243,7 @@ def _recommendation(artifact: Path, decision: Decision, forced: tuple[Force, ...
     if not found.settled and "unresolved" not in forced:
         raise UsageError(
             f"the result is {'partial' if found.recommendation.partial else 'not resolved'}",
-            next="`assay resume` with a larger budget, or add 'unresolved' to apply.force",
+            next="run the study again with a larger budget, or `assay apply --force unresolved --reason TEXT`",
         )
     return found
 
@@ -252,7 +253,7 @@ def _field(tree: Mapping[str, Any], name: str) -> config_text.Scalar:
     for part in name.split("."):
         if not isinstance(place, Mapping) or part not in place:
             names = ", ".join(
-                [*(k for k in ("model", "engine", "target_context") if k in tree), *_names(tree)]
+                [*(k for k in ("path", "model", "engine", "target_context") if k in tree), *_names(tree)]
             )
             raise UsageError(f"the recommendation has no field {name!r}", where="apply.keys", allowed=names)
         place = place[part]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from assay.core.base import Noun
 from assay.core.candidate import Candidate
 from assay.core.ports import Component, Session
-from assay.core.recommendation import Machine, sealed, whole_gib
+from assay.core.recommendation import Choice, sealed
+from assay.core.study import AdapterRef
 from assay.core.tuning_record import TuningRecord
+from assay.runtime.engine_flags import copied_command
 from assay.runtime.files import write_json
-from assay.runtime.memory import detect_memory
+from assay.runtime.machine import cpus, describe_machine, place
 
 DOCUMENT = "recommendation.json"
 RECORD = "tuning.json"
+_AS_STARTED: Mapping[str, Mapping[str, Any]] = {"llama_cpp": {"cache_ram_mib": 0}}
+"""Serve kind → what Assay starts it with beside the options: without it, it would not be what was measured."""
 
 
 class Options(Noun):
@@ -27,6 +30,8 @@ class Options(Noun):
 
     record: TuningRecord
     """Everything but the machine and what follows from it."""
+    serves: Mapping[str, AdapterRef] = Field(default_factory=dict)
+    """Name of a choice → how it is served: what its command line is made of."""
 
 
 class Adapter:
@@ -54,14 +59,16 @@ class Adapter:
         machine = describe_machine(found.basis.engine_build if found.basis else "")
         basis = found.basis
         if basis is not None:
-            place = f"{machine.chip}, {machine.ram_gb} GiB"
-            basis = basis.model_copy(
-                update={"machine": place, "os": machine.os_version, "driver": machine.driver}
-            )
+            here = {"machine": place(machine), "os": machine.os_version, "driver": machine.driver}
+            basis = basis.model_copy(update=here)
         ended = datetime.now(UTC).isoformat()
+        serves = self.options.serves
         told = sealed(
             found.model_copy(
                 update={
+                    "recommendation": _commanded(found.recommendation, serves),
+                    "best_estimate": _commanded(found.best_estimate, serves),
+                    "sequential_band": _commanded(found.sequential_band, serves),
                     "run_id": candidate_study(found.run_id, session),
                     "machine": machine,
                     "basis": basis,
@@ -75,30 +82,18 @@ class Adapter:
         return {"recipe_hash": told.recipe_hash, "fingerprint": told.fingerprint}
 
 
+def _commanded(choice: Choice | None, serves: Mapping[str, AdapterRef]) -> Choice | None:
+    """The choice with the engine's own command; one without a known engine keeps the command that started it."""
+    if choice is None or choice.name not in serves:
+        return choice
+    serve = serves[choice.name]
+    options = {**_AS_STARTED.get(serve.kind, {}), **serve.options}
+    if options.get("threads") == 0:
+        options["threads"] = cpus()
+    made = copied_command(serve.kind, choice.path, options, choice.serve_command)
+    return choice.model_copy(update={"serve_command": made})
+
+
 def candidate_study(run_id: str, session: Session) -> str:
     """The study's id; one that ends before its first launch is known by its folder."""
     return run_id or Path(session.workdir).parent.parent.name
-
-
-def describe_machine(binary_version: str) -> Machine:
-    """What this machine is, as far as it tells."""
-    memory = detect_memory()
-    own = [d for d in memory.devices if not d.unified and d.total_bytes]
-    total = own[0].total_bytes if own else memory.total_bytes
-    return Machine(
-        ram_gb=whole_gib(total or 0),
-        chip=own[0].name if own else chip(),
-        os_version=platform.platform(),
-        binary_version=binary_version,
-        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    )
-
-
-def chip() -> str:
-    """The processor's name."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or platform.machine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from assay.load.rows import describe, write_rows
 from assay.runtime.files import artifact, digest_file
 
 ROWS = "requests.jsonl"
+LIMIT = "limit_s"
+"""Key of a candidate's intent: seconds that may be measured."""
+LEAST_S = 1e-3
 
 
 class Options(Noun):
@@ -37,6 +41,10 @@ class Options(Noun):
     """`tokenizer.json` that counts tokens where the server sends no usage."""
     request_timeout_s: float = Field(default=600.0, gt=0)
     reuse_connections: bool = True
+    stop_when_infeasible: bool = False
+    """End a point that clearly misses a service level, or has too many errors: it is then `partial`."""
+    failed_frac: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a point's requests that may fail before it is ended for that."""
 
 
 class Adapter:
@@ -82,7 +90,10 @@ class Adapter:
             reuse_connections=options.reuse_connections,
             tokenizer=Path(options.tokenizer) if options.tokenizer else None,
             trace=read_trace(Path(options.trace)) if options.trace else (),
+            stop_when_infeasible=options.stop_when_infeasible,
+            failed_frac=options.failed_frac,
         )
+        limit = _Limit(target, session)
         rows = session.workdir / ROWS
         measured: list[Measured] = []
         with LoadClient(
@@ -94,12 +105,12 @@ class Adapter:
             facts = dict(client.prepare())
             for number, plan in enumerate(options.points):
                 session.note(f"load: {plan.arrivals.text}", number / len(options.points))
-                measured.append(client.measure(plan, limit_s=session.remaining_s()))
+                measured.append(client.measure(plan, limit_s=limit.left_s()))
                 session.note(f"load: {describe(measured[-1].point)}", (number + 1) / len(options.points))
                 if measured[-1].point.stopped_by in ("interrupted", "budget"):
                     break
         write_rows(rows, measured)
-        _raise_if_cut_short(measured)
+        _raise_if_cut_short(measured, limit)
         return load_evidence(
             target.name,
             NAME,
@@ -111,8 +122,33 @@ class Adapter:
         )
 
 
-def _raise_if_cut_short(measured: list[Measured]) -> None:
+class _Limit:
+    """How long may be measured: the study's wall time, and what the proposer left for this launch.
+
+    A launch that used up its own time is a reading like any other, cut short; the study goes on to its answer.
+    """
+
+    def __init__(self, target: Target, session: Session) -> None:
+        given = target.intent.get(LIMIT)
+        self._session = session
+        self._until = None if given is None else time.monotonic() + float(given)
+
+    def left_s(self) -> float | None:
+        """Seconds from now; None = no limit."""
+        own = None if self._until is None else max(LEAST_S, self._until - time.monotonic())
+        found = [s for s in (own, self._session.remaining_s()) if s is not None]
+        return min(found, default=None)
+
+    def own_is_up(self) -> bool:
+        """Whether the launch's own time is up, and not the study's."""
+        left = self._session.remaining_s()
+        return self._until is not None and time.monotonic() >= self._until and (left is None or left > 0)
+
+
+def _raise_if_cut_short(measured: list[Measured], limit: _Limit) -> None:
     why = measured[-1].point.stopped_by
+    if why == "budget" and limit.own_is_up():
+        return
     if why == "interrupted":
         raise Interrupted("a signal while the load was measured", where="load")
     if why == "budget":

@@ -26,11 +26,10 @@ from assay.core.proposal import Idea, Past, Template, baseline, best, candidate,
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.readers.training import read_experiment
-from assay.runtime import process
 from assay.runtime.files import read_json, write_json
 from assay.runtime.logs import log_text
+from assay.runtime.work import guarded_to_end
 
-POLL_S = 0.2
 REPLY_LIMIT_CHARS = 200_000
 
 
@@ -134,7 +133,7 @@ class Adapter:
                 log=str(folder / "propose.log"),
                 timeout_s=self.options.timeout_s,
             )
-            run = _run(work, folder / "status.json")
+            run = guarded_to_end(work, folder / "status.json")
             if run.exit_code != 0:
                 raise _failed(run, self.options.timeout_s)
             try:
@@ -199,26 +198,6 @@ def _last_object(text: str) -> dict[str, Any] | None:
 def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     return f"{'.'.join(str(p) for p in first['loc']) or 'reply'}: {first['msg']}"
-
-
-def _run(work: Work, status: Path) -> Run:
-    """Run it to its end; whatever interrupts us ends it."""
-    grace = process.Grace()
-    guarded = process.start(work, status, grace)
-    try:
-        while not process.wait(guarded, POLL_S):
-            pass
-    except BaseException:
-        process.stop_guard(guarded.guard, grace)
-        raise
-    written = process.read_status(status)
-    if written is None:
-        raise ComponentFailed(
-            "nobody knows how the proposing command ended",
-            failure_class=FailureClass.INFRA_TRANSIENT,
-            where="propose",
-        )
-    return process.run_of(written, lost=written["ended"] is None)
 
 
 def _failed(run: Run, timeout_s: float) -> ComponentFailed:

@@ -18,7 +18,7 @@ from assay.core.study import AdapterRef
 from assay.core.trials import TrialRow
 from assay.core.tuning import ANSWER, Cell, Launch, TuningPlan
 from assay.tuning.answer import answer
-from assay.tuning.readings import LAUNCH, PHASE, answered, readings
+from assay.tuning.readings import LAUNCH, LIMIT, PHASE, answered, readings
 from assay.tuning.record import record
 from assay.tuning.search import Search
 
@@ -61,8 +61,13 @@ class Adapter:
             parent=self._parent(cell),
             build=AS_IT_IS,
             serve=cell.elsewhere.get(str(launch.context), cell.serve),
-            intent={PHASE: f"load-{launch.context}", LAUNCH: launch.to_json()},
+            intent={PHASE: f"load-{launch.context}", LAUNCH: launch.to_json(), **self._limit(search)},
         )
+
+    def _limit(self, search: Search) -> dict[str, float]:
+        """The time that is left for the launch: what it measures beyond is cut off."""
+        limit = self.options.plan.budget.max_duration_s
+        return {} if limit is None else {LIMIT: round(max(0.0, limit - search.spent_s), 3)}
 
     def _search(self, history: Sequence[Decision], rows: Sequence[TrialRow]) -> Search:
         session = max((int(d.facts.get("session", 0)) for d in history), default=0)
@@ -85,10 +90,13 @@ class Adapter:
             inputs=self.options.inputs,
         )
         shown = cell or plan.models[0].default
+        named = {found.recommended, found.best_estimate, found.sequential_band} - {None}
+        chosen = sorted((c for name in named if (c := plan.cell(str(name)))), key=lambda c: c.id)
+        serves = {c.id: c.serve.to_json() for c in chosen}
         return Candidate(
             name=f"recommendation {cell.id}" if cell else "no recommendation",
             parent=self._parent(shown),
-            build=AdapterRef(kind="recommendation", options={"record": document.to_json()}),
+            build=AdapterRef(kind="recommendation", options={"record": document.to_json(), "serves": serves}),
             serve=shown.serve,
             intent={PHASE: ANSWER},
         )

@@ -8,21 +8,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from assay.core.base import Noun, SpecPath
-from assay.core.study import AdapterRef, Budget
+from assay.core.study import AdapterRef, Budget, flat_ref
 from assay.gates.checkpoint import CheckpointPolicy
 from assay.gates.comparability import ComparabilityPolicy
 from assay.gates.compare import ComparePolicy
 from assay.gates.external import ExternalPolicy
 from assay.gates.setup import SetupPolicy
-
-
-def _flat_ref(value: Any) -> Any:
-    """`{kind: x, a: 1}` as people write it → kind and options."""
-    if isinstance(value, str):
-        return {"kind": value}
-    if isinstance(value, Mapping) and "kind" in value and "options" not in value:
-        return {"kind": value["kind"], "options": {k: v for k, v in value.items() if k != "kind"}}
-    return value
 
 
 class Recipe(Noun):
@@ -37,7 +28,7 @@ class Recipe(Noun):
     intent: Mapping[str, Any] = Field(default_factory=dict)
     """What the recipe promises, where its build kind cannot tell: `recipe`, `ignore`, `targets`."""
 
-    _flat = field_validator("build", "serve", mode="before")(_flat_ref)
+    _flat = field_validator("build", "serve", mode="before")(flat_ref)
 
 
 class Sequential(Noun):
@@ -110,7 +101,7 @@ class ReleaseSpec(Noun):
     seed: int = 0
     """Seed of everything that draws random numbers."""
 
-    _flat = field_validator("serve", "evaluate", "apply", mode="before")(_flat_ref)
+    _flat = field_validator("serve", "evaluate", "apply", mode="before")(flat_ref)
 
     @model_validator(mode="after")
     def _unique_recipes(self) -> ReleaseSpec:

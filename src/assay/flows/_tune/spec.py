@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, JsonValue, field_validator, model_v
 
 from assay.core.base import Noun, SpecPath
 from assay.core.load import Length, PointPlan, ServiceLevels, Workload
-from assay.core.study import AdapterRef
+from assay.core.study import AdapterRef, flat_ref
 from assay.core.tuning import Knob, RacePolicy
 from assay.gates.fit import FitPolicy
 
@@ -17,15 +17,6 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 REQUESTS_EACH = 5
 """Requests of a load point for each one in flight: fewer say more about its ramps than about the server."""
 FEWEST_REQUESTS = 8
-
-
-def _flat_ref(value: Any) -> Any:
-    """`{kind: x, a: 1}` as people write it → kind and options."""
-    if isinstance(value, str):
-        return {"kind": value}
-    if isinstance(value, Mapping) and "kind" in value and "options" not in value:
-        return {"kind": value["kind"], "options": {k: v for k, v in value.items() if k != "kind"}}
-    return value
 
 
 def _model(value: Any) -> Any:
@@ -64,6 +55,13 @@ class TuneLoad(Noun):
     """Closed loop: so many in flight, one point each. The best point that keeps the service levels counts."""
     rate_rps: tuple[float, ...] = ()
     """Open loop instead: requests begun per second, one point each."""
+    trace: SpecPath | None = None
+    """Open loop as recorded instead: JSON lines with `timestamp_s` and, as far as known, `prompt_tokens` and
+    `output_tokens`. One point."""
+    trace_digest: str = ""
+    """Of that file. Filled in when the spec is read."""
+    speed: float = Field(default=1.0, gt=0)
+    """How much faster than recorded the trace is played."""
     requests: int | None = Field(default=None, ge=2)
     """Measured requests of a point; null = 5 for each one in flight, at least 8."""
     duration_s: float | None = Field(default=None, gt=0)
@@ -75,6 +73,8 @@ class TuneLoad(Noun):
     def _some(self) -> Self:
         if not self.concurrency and not self.rate_rps:
             raise ValueError("name at least one load point: `concurrency` or `rate_rps`")
+        if self.trace and self.rate_rps:
+            raise ValueError("`trace` and `rate_rps` both say when requests come: name one")
         if any(c < 1 for c in self.concurrency) or any(r <= 0 for r in self.rate_rps):
             raise ValueError("load points are above 0")
         return self
@@ -82,11 +82,14 @@ class TuneLoad(Noun):
     @property
     def most_in_flight(self) -> int | None:
         """Requests in flight at most; None where an open loop decides."""
-        return None if self.rate_rps else max(self.concurrency)
+        return None if self.rate_rps or self.trace else max(self.concurrency)
 
     def points(self) -> tuple[PointPlan, ...]:
         """As the load client takes them."""
-        if self.rate_rps:
+        plans: list[dict[str, Any]]
+        if self.trace:
+            plans = [{"arrivals": {"kind": "trace", "speed": self.speed}, "requests": self.requests}]
+        elif self.rate_rps:
             plans = [
                 {"arrivals": {"kind": "poisson", "rate_rps": r}, "requests": self.requests or 60}
                 for r in self.rate_rps
@@ -171,14 +174,19 @@ class TuneSpec(Noun):
     """False leaves it to `assay apply`."""
     budget: TuneBudget = TuneBudget()
     """What the study may use."""
+    conflicts: Literal["refuse", "warn", "ignore"] = "refuse"
+    """What to do where another server stands in the way (a listener on the port, an engine, a managed service):
+    `refuse` to begin, `warn` and go on, or `ignore` it without looking. Whatever shares the machine shares its speed."""
     seed: int = Field(default=0, ge=0)
     """Seed of orders and prompts."""
     pruned: Mapping[str, str] = Field(default_factory=dict)
     """Setting → why it cannot fit. Filled in when the spec is read."""
     fits: Mapping[str, str] = Field(default_factory=dict)
     """Model → how its default setting stands before any launch. Filled in when the spec is read."""
+    remarks: tuple[str, ...] = ()
+    """Known traps that the settings walk into. Filled in when the spec is read."""
 
-    _flat = field_validator("engine", "apply", mode="before")(_flat_ref)
+    _flat = field_validator("engine", "apply", mode="before")(flat_ref)
 
     @property
     def source(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
-from assay.core.suite import Fixture, Task
+from assay.core.suite import Fixture, Suite, Task
 
 STRING_CHARS = 6
 """A shorter expected text says nothing when it is found elsewhere."""
@@ -26,6 +27,17 @@ def expected_values(task: Task) -> frozenset[str]:
     own = {f.path for f in task.fixtures}
     files = [f for f in task.verifier.files if f.path not in own]
     return frozenset(v for f in files for v in _values(f) if _telling(v))
+
+
+def own_answers(suite: Suite) -> Mapping[str, frozenset[str]]:
+    """Task → contents of its expected files that no other task expects; what several expect is a word of the rules."""
+    contents = {t.task_id: {f.text.strip() for f in t.verifier.equals} for t in suite.tasks}
+    often = Counter(c for found in contents.values() for c in found)
+    return {
+        task_id: frozenset(c for c in found if often[c] == 1 and _telling(c))
+        for task_id, found in contents.items()
+        if found
+    }
 
 
 def given_away(values: Iterable[str], text: str) -> list[str]:

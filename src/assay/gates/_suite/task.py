@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 
 from assay.core.artifact_text import Severity
-from assay.core.suite import PYTHON, Task
-from assay.gates._suite.expected import expected_values, given_away, solution_lines
+from assay.core.suite import PYTHON, Task, same_content
+from assay.gates._suite.expected import STRING_CHARS, expected_values, given_away, solution_lines
 from assay.gates._text.policy import Findings
 
 BLOCK, WARN, INFO = Severity.BLOCK, Severity.WARN, Severity.INFO
@@ -39,6 +39,7 @@ def check_task(task: Task, out: Findings) -> None:
         _reach(task, out)
     _tools(task, out)
     _reference(task, out)
+    _equals(task, out)
     _leaks(task, out)
     _contamination(task, out)
     if task.canary and not task.verifier.decides:
@@ -111,6 +112,30 @@ def _reference(task: Task, out: Findings) -> None:
             out.add("unfillable", BLOCK, f"`collect` leaves out {file.path!r}, which the reference changes")
         if any(fnmatch.fnmatchcase(file.path, p) for p in task.protected):
             out.add("unfillable", BLOCK, f"the reference changes the protected file {file.path!r}")
+
+
+def _equals(task: Task, out: Findings) -> None:
+    """Expected files: within reach of the agent, not there from the start, and not in what it is given."""
+    wanted = task.verifier.equals
+    given = {f.path: f for f in task.fixtures}
+    done = [f.path for f in wanted if f.path in given and same_content(given[f.path].data, f.data)]
+    if wanted and len(done) == len(wanted) and not task.verifier.command and not task.verifier.by_tools:
+        out.add("already-solved", BLOCK, "every expected file is what the agent is given")
+    for file in wanted:
+        if file.path in done:
+            continue
+        if not collected(task, file.path):
+            out.add("unfillable", BLOCK, f"`collect` leaves out the expected file {file.path!r}")
+        elif file.path in given and any(fnmatch.fnmatchcase(file.path, p) for p in task.protected):
+            out.add("unfillable", BLOCK, f"the expected file {file.path!r} is protected and differs")
+        elif any(file.path == f.path and not same_content(f.data, file.data) for f in task.reference):
+            out.add("unfillable", BLOCK, f"the reference's {file.path!r} is not the expected one")
+        text = file.text.strip()
+        if len(text) >= STRING_CHARS and given_away([text], task.prompt):
+            out.add("leak-prompt", WARN, f"the prompt holds what {file.path!r} is expected to hold")
+        for other in task.fixtures:
+            if file.data.strip() and other.path != file.path and same_content(other.data, file.data):
+                out.add("leak-reference", BLOCK, f"{other.path!r} is the expected file {file.path!r}")
 
 
 def _leaks(task: Task, out: Findings) -> None:

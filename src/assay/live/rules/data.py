@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,7 +56,10 @@ def _overlap(facts: Mapping[str, Any], t: Thresholds) -> Judged:
     if share is None:
         return None
     natural = number(facts.get("duplicate_frac")) or 0.0
-    limit = max(t.leak_overlap, t.leak_over_duplicates * natural)
+    chance = t.leak_over_duplicates * natural
+    rows = number(facts.get("validation_rows"))
+    # Rows that repeat by chance do so in validation as well, and a small set of them more or less often.
+    limit = max(t.leak_overlap, chance + (t.leak_sds * math.sqrt(chance / rows) if rows else 0.0))
     if share <= limit:
         return CLEAR
     text = f"{share:.1%} of the validation rows are also in the training set ({natural:.1%} repeat within it)"
@@ -68,13 +72,14 @@ def _feature(facts: Mapping[str, Any], t: Thresholds) -> Judged:
         return None
     rest = max(second or 0.0, number(facts.get("guess_score")) or 0.0)
     lift = (best - rest) / (1 - rest) if rest < 1 else 0.0
-    if best < t.leak_feature or lift < t.leak_lift:
+    limit = t.leak_feature_regression if facts.get("task") == "regression" else t.leak_feature
+    if best < limit or lift < t.leak_lift:
         return CLEAR
     name = facts.get("feature")
     text = (
         f"feature {name} alone scores {best:.3g}; the next best {second if second is not None else rest:.3g}"
     )
-    return Finding(16, best, rest, "score of one feature alone", t.leak_feature, text, key="feature")
+    return Finding(16, best, rest, "score of one feature alone", limit, text, key="feature")
 
 
 def _order(facts: Mapping[str, Any], t: Thresholds) -> Judged:

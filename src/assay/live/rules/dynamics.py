@@ -320,19 +320,33 @@ def plateau(w: Window, t: Thresholds, good_start: bool = False) -> Judged:
         return None
     level = w.level() or 0.0
     reference = w.start()
-    limit = reference - (1 - t.plateau_frac) * abs(reference)
-    if level <= limit or _metric_moved(w, t):
+    limit = reference - max((1 - t.plateau_frac) * abs(reference), t.plateau_noise * _error_of_level(w))
+    if level <= limit or (not _at_chance(w, t, level) and _metric_moved(w, t)):
         return CLEAR
     text = f"after {w.row} rows the loss is still {level:.4g}; it began at {w.init:.4g}"
     text += f", guessing by the shares of the labels gives {w.chance:.4g}" if w.chance else ""
     return Finding(10, level, reference, "mean of the newest losses over the first", limit, text)
 
 
+def _error_of_level(w: Window) -> float:
+    """Standard error of the newest level against that of the start, from the noise of one loss."""
+    opening, recent = min(w.loss.count, w.warmup), min(w.loss.count, 50)
+    return w.noise(200) * math.sqrt(1 / max(1, opening) + 1 / max(1, recent))
+
+
+def _at_chance(w: Window, t: Thresholds, level: float) -> bool:
+    """A loss that began at guessing's and stands there: a metric that moves beside it has learned nothing from it."""
+    if not w.chance or w.init is None or level < t.plateau_frac * w.chance:
+        return False
+    return abs(w.init / w.chance - 1) <= t.plateau_near_chance
+
+
 def _metric_moved(w: Window, t: Thresholds) -> bool:
     """Whether a metric is good, or got better beyond the noise of its evaluations."""
+    good = max(t.plateau_good_metric, 0.5 * (1 + w.majority)) if w.majority else t.plateau_good_metric
     for name, best in w.ceilings.items():
         way = names.sense(name, w.senses)
-        if way == "max" and names.in_unit_range(name) and t.plateau_good_metric <= best <= 1.0:
+        if way == "max" and names.in_unit_range(name) and good <= best <= 1.0:
             return True
         values = [v for _, v in w.series(name)]
         if len(values) < 4:
@@ -349,9 +363,10 @@ def _metric_moved(w: Window, t: Thresholds) -> bool:
 
 
 def learned(w: Window, t: Thresholds) -> bool:
-    """Whether the loss fell from its start by more than a plateau allows."""
+    """Whether the loss fell from its own first values by more than a plateau allows."""
     level = w.level()
-    return level is None or level < w.start() - (1 - t.plateau_frac) * abs(w.start())
+    least = max((1 - t.plateau_frac) * abs(w.began()), t.plateau_noise * _error_of_level(w))
+    return level is None or level < w.began() - least
 
 
 def evaluation_noise(values: list[float]) -> float:

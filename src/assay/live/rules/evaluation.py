@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from assay.live import names
 from assay.live.classes import Severity
-from assay.live.rules.dynamics import evaluation_noise, learned
+from assay.live.rules.dynamics import evaluation_noise, learned, sweeping
 from assay.live.rules.finding import CLEAR, Finding, Judged
 from assay.live.thresholds import Thresholds
 from assay.live.window import Evaluation, Window, median
@@ -75,10 +75,40 @@ def _training_fell(w: Window, since: Evaluation, t: Thresholds) -> bool:
 
 
 def _data_changed(w: Window, series: Series, t: Thresholds) -> bool:
-    """Whether the training loss jumped after the best evaluation: new data, no overfitting."""
+    """Whether the training loss jumped after the best evaluation, or the metric fell at once: new data."""
     values = [v for _, v in series]
     best_at = min(range(len(values)), key=values.__getitem__)
-    return _training_jumped(w, series[best_at][0], t)
+    return _training_jumped(w, series[best_at][0], t) or _fell_at_once(series, best_at, 1.0, t)
+
+
+def _fell_at_once(series: Series, best_at: int, sign: float, t: Thresholds) -> bool:
+    """Whether a metric got worse within two evaluations as it never moved before; overfitting creeps.
+
+    `sign`: 1 if lower is better. Where the training loss fell faster than before in those evaluations, as it does on
+    fewer and easier data, a smaller jump is enough.
+    """
+    values = [sign * v for _, v in series]
+    worst, best = max(values[best_at:]), values[best_at]
+    first = next(
+        (i for i in range(best_at + 1, len(values)) if values[i] > best + 0.25 * (worst - best)), None
+    )
+    if first is None or first < t.regression_history:
+        return False
+    steps = [abs(b - a) for a, b in pairwise(values[max(0, first - 6) : first])]
+    usual = max(median(steps), 0.01 * abs(best))
+    jump = max(values[i] - values[i - 1] for i in range(first, min(first + 2, len(values))))
+    if jump <= t.regression_hasty * usual or jump < t.regression_share * (worst - best):
+        return False
+    return jump > t.regression_sudden * usual or _eased(series, first, t)
+
+
+def _eased(series: Series, first: int, t: Thresholds) -> bool:
+    """Whether the training loss fell faster around an evaluation than before it."""
+    means = [e.mean for e, _ in series]
+    falls = [a / b if a and b and a > 0 and b > 0 else None for a, b in pairwise(means)]
+    before = [f for f in falls[max(0, first - 5) : first - 1] if f is not None]
+    around = [f for f in falls[first - 1 : first + 1] if f is not None]
+    return bool(before and around) and max(around) > t.regression_eased * max(1.0, median(before))
 
 
 def _training_jumped(w: Window, since: Evaluation, t: Thresholds) -> bool:
@@ -124,8 +154,12 @@ def metric_regression(w: Window, t: Thresholds) -> Judged:
     if held == 0:
         return CLEAR
     newest = w.evaluations[-1]
-    fell = _training_fell(w, series[best_at][0], t)
-    if held < t.regression_evaluations or (fell and not _training_jumped(w, series[best_at][0], t)):
+    if held < t.regression_evaluations:
+        return None
+    since = series[best_at][0]
+    if _training_fell(w, since, t) and not (
+        _training_jumped(w, since, t) or _fell_at_once(series, best_at, sign, t)
+    ):
         return None
     text = f"{name} is {newest.metrics[name]:.4g}, its best was {best:.4g} at step {series[best_at][0].step}"
     rule = f"worse than its best in {t.regression_evaluations} evaluations"
@@ -178,7 +212,7 @@ def _fine(w: Window, name: str) -> bool:
 
 def class_collapse(w: Window, t: Thresholds, classes: int | None = None) -> Judged:
     """Class 14: every example gets the same answer."""
-    if w.progress is not None and w.progress < t.collapse_plan_frac:
+    if (w.progress is not None and w.progress < t.collapse_plan_frac) or sweeping(w, t):
         return None
     recent = list(w.evaluations)[-t.collapse_evaluations :]
     if len(recent) < t.collapse_evaluations:
@@ -246,9 +280,11 @@ def validation_better(w: Window, t: Thresholds, dropout: bool | None) -> Judged:
     return None
 
 
-def first_too_good(w: Window, t: Thresholds) -> Judged:
+def first_too_good(w: Window, t: Thresholds, rows: float | None = None) -> Judged:
     """Class 16: nearly perfect at the first evaluation although the training loss has hardly fallen."""
     if w.evaluations_count != 1 or w.init is None or w.smooth.last is None or w.resumed:
+        return None
+    if rows is not None and rows < t.leak_first_rows:
         return None
     if w.smooth.last < 0.5 * w.init or (w.chance is not None and w.init < t.plateau_good_start * w.chance):
         return None  # a fine-tuned model may well be nearly perfect from the start

@@ -27,9 +27,20 @@ def checkpoint_failed(event: Mapping[str, Any]) -> Finding:
 
 def best_mismatch(
     event: Mapping[str, Any], ceilings: Mapping[str, float], senses: Mapping[str, str], primary: str | None,
-    t: Thresholds,
+    t: Thresholds, *, saved: Mapping[str, float] | None = None, newest: Mapping[str, float] | None = None,
 ) -> Finding | None:  # fmt: skip
-    """Class 23: a checkpoint saved as the best does not carry the best value that the log knows."""
+    """Class 23: a checkpoint saved as the best does not carry the best value that the log knows.
+
+    Args:
+        event: of its commit.
+        ceilings: best value of each metric in the log.
+        senses: known directions.
+        primary: metric that chooses the best.
+        t: limits.
+        saved: best value of each metric among the checkpoints before it.
+        newest: metrics of the newest evaluation. A run that saves every few evaluations cannot save the best of all: a
+            checkpoint that carries the newest values is compared with those that were saved.
+    """
     metrics = event.get("metrics")
     if event.get("reason") != "best" or not isinstance(metrics, Mapping):
         return None
@@ -41,11 +52,14 @@ def best_mismatch(
     way = names.sense(chosen, senses)
     if value is None or way is None:
         return None
+    told = (newest or {}).get(chosen)
+    if told is not None and abs(told - value) <= t.best_tolerance * max(abs(told), 1e-12):
+        best = (saved or {}).get(chosen, value)
     worse = value - best if way == "min" else best - value
     if worse <= t.best_tolerance * max(abs(best), 1e-12):
         return None
     text = (
-        f"{event.get('name')} was saved as the best with {chosen} {value:.6g}; the log's best is {best:.6g}"
+        f"{event.get('name')} was saved as the best with {chosen} {value:.6g}; the best known is {best:.6g}"
     )
     return Finding(23, value, best, f"{chosen} of the best checkpoint", best, text, key="best")
 
@@ -84,6 +98,8 @@ def edited(frozen: Any, running: Any) -> Finding | None:
     """Class 25: the configuration's digest at the start is not the frozen one."""
     if not (isinstance(frozen, str) and isinstance(running, str)) or frozen == running:
         return None
+    if not frozen or not running:
+        return None  # nothing was frozen yet, or nothing is there: the script freezes what it starts with
     text = "config.yaml was edited after it was frozen"
     return Finding(25, running, frozen, "digest of the configuration", frozen, text, key="digest")
 

@@ -69,6 +69,29 @@ def process_lost(outside: Mapping[str, Any]) -> Judged:
     return CLEAR if alive is True else None
 
 
+def contention(w: Window, t: Thresholds) -> float:
+    """Share of the processor time it wanted that the training thread did not get; 0 if it got most of it, or unknown."""
+    track = w.signal("contended")
+    if not track.rows or w.row - track.rows[-1] > t.contended_rows:
+        return 0.0
+    share = median(track.tail(5))
+    return min(share, MOST_CONTENDED) if share >= t.contended_share else 0.0
+
+
+MOST_CONTENDED = 0.9
+
+
+def _quiet(steps: list[float], waits: list[float], cpus: list[float], share: float) -> list[float]:
+    """Step times without the time in which the thread could have run and another process did."""
+    if not share or len(cpus) != len(steps):
+        return steps
+    queued = share / (1 - share)
+    return [
+        min(s, max(s - c * queued, d + c))
+        for s, d, c in zip(steps, waits or [0.0] * len(steps), cpus, strict=True)
+    ]
+
+
 def starvation(w: Window, t: Thresholds) -> Judged:
     """Class 19: the step waits for its data."""
     wait, step = w.signal("data_wait_s"), w.signal("step_s")
@@ -76,9 +99,12 @@ def starvation(w: Window, t: Thresholds) -> Judged:
         return None
     size = t.starvation_window
     waits, steps = wait.tail(size + t.starvation_rows - 1), step.tail(size + t.starvation_rows - 1)
+    taken = contention(w, t)
+    steps = _quiet(steps, waits, w.signal("step_cpu_s").tail(len(steps)), taken)
     share = 0.0
     for end in range(size, len(waits) + 1)[::-1]:
-        waited = sum(waits[end - size : end])
+        # On a busy machine a fetch is sometimes interrupted for long: the usual wait counts there, not the mean.
+        waited = size * median(waits[end - size : end]) if taken else sum(waits[end - size : end])
         # Whether the step's time includes the wait depends on the host: the larger reading is the milder one.
         whole = max(sum(steps[end - size : end]), waited)
         here = waited / whole if whole > 0 else 0.0
@@ -90,11 +116,14 @@ def starvation(w: Window, t: Thresholds) -> Judged:
                    since=t.starvation_rows - 1)  # fmt: skip
 
 
-def _work(w: Window, n: int) -> list[float]:
+def _work(w: Window, t: Thresholds, n: int) -> list[float]:
     """Step times without the wait for data, newest last."""
     step, wait = w.signal("step_s"), w.signal("data_wait_s")
     steps, waits = step.tail(n), wait.tail(n)
     if len(waits) != len(steps):
+        waits = []
+    steps = _quiet(steps, waits, w.signal("step_cpu_s").tail(len(steps)), contention(w, t))
+    if not waits:
         return steps
     return [max(s - d, 0.0) if s >= d else s for s, d in zip(steps, waits, strict=True)]
 
@@ -120,24 +149,33 @@ def throughput(w: Window, t: Thresholds) -> Judged:
     if not step.fresh(w.row) or step.count < first + t.throughput_window + t.throughput_rows:
         return None
     needed = t.throughput_window + t.throughput_rows
+    base = _first_work(w, t)
     by_cpu = (
         _slow(cpu.tail(needed), _baseline(cpu, t), t) if cpu.fresh(w.row) and cpu.count >= first else None
     )
-    by_wall = _slow(_work(w, needed), _baseline(step, t), t)
-    if by_wall is None:
+    by_wall = _slow(_work(w, t, needed), base, t)
+    busy = contention(w, t) > 0
+    if by_wall is None and (by_cpu is None or not busy):
         return CLEAR
-    base = _baseline(step, t)
+    # Who shares a core shares its caches as well: on a busy machine even processor time is a hint only.
     if by_cpu is not None:
         text = f"a step takes {by_cpu:.1f} x the processor time of the first ones"
         return Finding(20, by_cpu, _baseline(cpu, t), "processor time of a step over baseline", t.throughput_ratio,
-                       text, since=t.throughput_rows - 1)  # fmt: skip
-    contended = w.signal("contended")
-    if contended.fresh(w.row) and contended.last:
-        return None  # another process takes the processor: the wall clock says nothing about this run
-    quiet = contended.fresh(w.row)
+                       text, severity=Severity.INFO if busy else None, since=t.throughput_rows - 1)  # fmt: skip
+    assert by_wall is not None
+    quiet = not busy and w.signal("contended").count > 0
     text = f"a step takes {by_wall:.1f} x as long as the first ones, without more processor time"
     return Finding(20, by_wall, base, "wall time of a step over baseline", t.throughput_ratio, text,
-                   severity=Severity.WARNING if quiet else Severity.INFO, since=t.throughput_rows - 1)  # fmt: skip
+                   severity=None if quiet else Severity.INFO, since=t.throughput_rows - 1)  # fmt: skip
+
+
+def _first_work(w: Window, t: Thresholds) -> float:
+    """Usual time of a first step, without what other processes took of it."""
+    step, cpu, first = w.signal("step_s"), w.signal("step_cpu_s"), w.signal("contended").first
+    if first is None or first < t.contended_share or len(cpu.opening) != len(step.opening):
+        return _baseline(step, t)
+    quiet = _quiet(step.opening, [], cpu.opening, min(first, MOST_CONTENDED))
+    return median(quiet[t.throughput_skip_rows : t.throughput_skip_rows + t.throughput_baseline_rows])
 
 
 def _baseline(track: Track, t: Thresholds) -> float:
@@ -157,9 +195,8 @@ def memory_leak(w: Window, t: Thresholds, limit: float | None, watched: Track | 
     highs = _maxima(samples, size, t.memory_windows)
     if len(highs) < t.memory_windows:
         return None
-    rising = sum(b > a for a, b in pairwise(highs))
     grown = highs[-1] - highs[0]
-    if rising < t.memory_rising or grown < t.memory_growth_bytes:
+    if not (_rises(highs, t) or _climbs(highs)) or grown < t.memory_growth_bytes:
         return CLEAR
     # A leak goes on in the newer half as in the older one; a cache fills and stops.
     half = len(highs) // 2
@@ -180,6 +217,21 @@ def memory_leak(w: Window, t: Thresholds, limit: float | None, watched: Track | 
     return Finding(
         21, observed, limit, "bytes projected at the end", limit, text, since=size * t.memory_windows
     )
+
+
+def _rises(highs: list[float], t: Thresholds) -> bool:
+    """Nearly every window is above the one before."""
+    return sum(b > a for a, b in pairwise(highs)) >= t.memory_rising
+
+
+def _climbs(highs: list[float]) -> bool:
+    """A staircase: pages are taken in lumps, never given back, and as many in each third as in the others."""
+    grown = highs[-1] - highs[0]
+    if any(b < a - 0.02 * grown for a, b in pairwise(highs)) or sum(b > a for a, b in pairwise(highs)) < 4:
+        return False
+    third = (len(highs) - 1) / 3
+    marks = [highs[round(i * third)] for i in range(4)]
+    return all(b - a >= 0.2 * grown for a, b in pairwise(marks))
 
 
 def _window_rows(samples: list[tuple[int, float]], t: Thresholds) -> int | None:

@@ -6,6 +6,7 @@
 - `SUITE/tasks/TASK/workspace/`: what the agent gets
 - `SUITE/tasks/TASK/verifier/`: deciding tests, put in place when the agent has ended
 - `SUITE/tasks/TASK/reference/`: a known solution; the agent never sees it
+- `SUITE/tasks/TASK/expected/`: files that the agent must have made; compared without starting a process
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SUITE_FILE = "suite.yaml"
 TASK_FILE = "task.yaml"
 LIMIT_BYTES = 256 << 20
 """Largest suite; it is held in memory."""
-_PARTS = ("workspace", "verifier", "reference")
+_PARTS = ("workspace", "verifier", "reference", "expected")
 
 
 class _Verify(Noun):
@@ -150,7 +151,7 @@ def _task(
             task_id=task_id,
             prompt=said_.prompt,
             fixtures=files["workspace"],
-            verifier=Verifier(files=files["verifier"], **said_.verify.model_dump()),
+            verifier=Verifier(files=files["verifier"], equals=files["expected"], **said_.verify.model_dump()),
             reference=files["reference"],
             protected=said_.protected,
             canary=said_.canary,

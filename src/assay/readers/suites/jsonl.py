@@ -1,7 +1,7 @@
 """A suite as JSONL: one task a line; blank lines and lines that begin with # are skipped.
 
 Fields that other harnesses know: task_id, user_message, fixture_setup, test_command, expected_tools, forbidden_tools.
-Assay's own beside them: verifier_files, reference, collect, protected, timeout_s, canary, split, tags.
+Assay's own beside them: verifier_files, expected_files, reference, collect, protected, timeout_s, canary, split, tags.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _OWN = frozenset(
         "expected_tools",
         "forbidden_tools",
         "verifier_files",
+        "expected_files",
         "reference",
         "collect",
         "protected",
@@ -96,7 +97,8 @@ def said(error: ValidationError) -> str:
     """What pydantic found, in one line."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(x) for x in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"].removeprefix("Value error, ")
+    told = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {told}" if place else told
 
 
 def _task(line: str, where: str) -> Task:
@@ -127,6 +129,7 @@ def _built(entry: Mapping[str, Any], where: str) -> Task:
         files=(*files, *(f for f in fixtures if f.path not in own and _decides(f.path, command))),
         timeout_s=entry.get("timeout_s", VERIFY_TIMEOUT_S),
         collect=entry.get("collect", ()),
+        equals=_files(entry, "expected_files", where),
         expected_tools=entry.get("expected_tools", ()),
         forbidden_tools=entry.get("forbidden_tools", ()),
     )

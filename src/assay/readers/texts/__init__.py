@@ -6,6 +6,7 @@ from pathlib import Path
 
 from assay.core.artifact_text import TextArtifact, TextKind
 from assay.core.errors import UsageError
+from assay.readers.texts.candidate import read_candidate
 from assay.readers.texts.manifest import Manifest, read_manifest, read_tool
 from assay.readers.texts.plain import read_plain
 from assay.readers.texts.region import read_region, region_names
@@ -13,6 +14,7 @@ from assay.readers.texts.skill import read_skill
 
 __all__ = [
     "Manifest",
+    "read_candidate",
     "read_manifest",
     "read_plain",
     "read_region",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from assay.core.canon import digest_bytes
 from assay.core.errors import UnreadableInput
 from assay.core.evidence import Artifact
+from assay.readers.yaml_text import parse_yaml
 
 FILE_LIMIT_BYTES = 16 << 20
 """Largest file of an artifact or suite."""
@@ -100,34 +100,6 @@ def files_below(root: Path, *, links: bool) -> dict[str, Path]:
 def record(name: str, data: bytes) -> Artifact:
     """The artifact record of some bytes."""
     return Artifact(path=name, digest=digest_bytes(data), size_bytes=len(data))
-
-
-def parse_yaml(text: str) -> tuple[Any, str]:
-    """A YAML document, or one line that says why it is none."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 - only where YAML is read
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLWarning  # noqa: PLC0415
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", YAMLWarning)
-            return YAML(typ="safe", pure=True).load(text), ""
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}: " if mark else ""
-        return None, f"{place}{' '.join(str(error.problem or error.context).split())}"[:200]
-    except YAMLError as error:
-        return None, " ".join(str(error).split())[:200]
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-        OverflowError,
-    ) as error:
-        # the parser's own slips on bytes that are nearly YAML: dates, tags, anchors
-        return None, f"{type(error).__name__} in the YAML parser"
 
 
 def mapping_of(text: str) -> tuple[Mapping[str, Any], str]:

@@ -12,6 +12,7 @@ from assay.core.experiment import Hypothesis, ResultFile
 from assay.core.experiment_state import text_of
 from assay.core.vocabulary import State
 from assay.readers.training.lines import clean, plain, plain_object
+from assay.readers.yaml_text import parse_yaml
 
 IDEAS_KEPT = 50
 _FENCE = re.compile(r"-{3,}\s*")
@@ -99,7 +100,7 @@ def split_front_matter(data: bytes) -> tuple[dict[str, Any], str, list[str]]:
     block, body, problems = _split(data)
     if not block:
         return {}, body, problems
-    front, wrong = parse_yaml(block)
+    front, wrong = _yaml(block)
     if wrong:
         problems.append(f"front matter: {wrong}")
     elif not isinstance(front, Mapping) or not front:
@@ -126,31 +127,14 @@ def _split(data: bytes) -> tuple[str, str, list[str]]:
     return block, "\n".join(lines[end + 1 :]), problems
 
 
-def parse_yaml(source: str) -> tuple[Any, str]:
-    """A YAML document, or why it is none. Numbers stay as they are, so that NaN is still NaN."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 - `assay ls` must not load it
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
-
-    try:
-        return YAML(typ="safe", pure=True).load(source), ""
-    except YAMLError as error:
-        return None, f"not YAML: {' '.join(str(error).split())[:200]}"
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-        OverflowError,
-    ) as error:
-        # The parser's own slips on bytes that are nearly YAML (dates, tags, anchors).
-        return None, f"not YAML: {type(error).__name__}"
+def _yaml(source: str) -> tuple[Any, str]:
+    value, wrong = parse_yaml(source)
+    return value, f"not YAML: {wrong}" if wrong else ""
 
 
 def parse_config(data: bytes) -> tuple[dict[str, Any], str]:
     """config.yaml as plain JSON, and why it is none."""
-    value, wrong = parse_yaml(text(data))
+    value, wrong = _yaml(text(data))
     if wrong:
         return {}, wrong
     if value is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from assay.core.recommendation import Change, Choice, ExitReason, Recommendation, Standing
@@ -318,7 +319,8 @@ def _failures(record: TuningRecord, names: dict[str, str]) -> tuple[FailureView,
     ]
     models = {c.model for c in record.cells if c.stage > 1}
     for cell in record.cells:
-        if cell.state is CellState.FEASIBLE or cell.stage == 1:
+        silent = cell.state is CellState.UNTRIED and not cell.reason
+        if cell.state is CellState.FEASIBLE or cell.stage == 1 or silent:
             continue
         where = cell.failure_class
         if cell.implied_by:
@@ -332,7 +334,22 @@ def _failures(record: TuningRecord, names: dict[str, str]) -> tuple[FailureView,
                 where=where,
             )
         )
-    return tuple(made[:FAILURES_LIMIT])
+    return (*made[:FAILURES_LIMIT], *_not_tried(record))
+
+
+def _not_tried(record: TuningRecord) -> Iterator[FailureView]:
+    """One line a model for all the cells whose turn never came."""
+    chosen = record.recommendation.recommendation
+    ranks = {c.rank for c in record.cells if chosen is not None and c.model == chosen.model}
+    counts = Counter((c.rank, c.model) for c in record.cells if c.state is CellState.UNTRIED and not c.reason)
+    for (rank, model), count in sorted(counts.items()):
+        why = "their turn did not come"
+        if ranks and rank > min(ranks):
+            why = "a model that is wanted more serves"
+        elif ranks and rank < min(ranks):
+            why = "the model does not serve at its default setting"
+        name = f"{one_line(model, 80)}: {count} cell{'' if count == 1 else 's'}"
+        yield FailureView(STATES[CellState.UNTRIED], name, "", why, "")
 
 
 def _row(record: TuningRecord, name: str, names: dict[str, str]) -> CellRow:

@@ -55,7 +55,9 @@ class Map:
 
 def maps(record: TuningRecord) -> tuple[Map, ...]:
     """A map for each model and group of settings that was tried at more than one point."""
-    cells = [c for c in record.cells if c.stage > 1] or list(record.cells)
+    tried = {(c.model, _others(c)) for c in record.cells if c.state is not CellState.UNTRIED}
+    searched = [c for c in record.cells if c.stage > 1 or (c.state is CellState.INFEASIBLE and not c.kept)]
+    cells = [c for c in searched or record.cells if (c.model, _others(c)) in tried]
     groups: dict[tuple[int, str, str], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.rank, cell.model, _others(cell)), []).append(cell)

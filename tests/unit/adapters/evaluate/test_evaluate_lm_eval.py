@@ -23,6 +23,8 @@ from assay.core.vocabulary import FailureClass, Status
 from assay.gates.results import ResultsGate
 from assay.testing.session import make_session
 
+pytestmark = pytest.mark.slow
+
 RECORDED = Path(__file__).parents[3] / "recorded" / "results" / "lm_eval_chat"
 DATA = [{"question": f"Add {a} and {a + 1}.", "answer": str(2 * a + 1)} for a in range(40)]
 YAML = """\

@@ -46,6 +46,25 @@ def adapter(**options: Any) -> Any:
     )
 
 
+def test_a_launch_whose_own_time_is_up_is_a_reading_cut_short(endpoint: Endpoint, tmp_path: Path) -> None:
+    """The proposer's limit ends the points and keeps what there is: the study goes on to its answer."""
+    points = [{"arrivals": {"concurrency": 1}, "requests": 100_000}]
+    target = Target(name="candidate", path="x", endpoint=endpoint, intent={"limit_s": 0.7})
+    evidence = adapter(points=points).evaluate(target, make_session(tmp_path))
+    assert isinstance(evidence, Load)
+    assert [p.stopped_by for p in evidence.points] == ["budget"]
+    assert not evidence.points[0].valid
+
+
+def test_the_studys_wall_time_still_ends_a_trial(endpoint: Endpoint, tmp_path: Path) -> None:
+    """A budget of the whole study that ends is no reading."""
+    points = [{"arrivals": {"concurrency": 1}, "requests": 100_000}]
+    target = Target(name="candidate", path="x", endpoint=endpoint, intent={"limit_s": 60.0})
+    with pytest.raises(ComponentFailed) as caught:
+        adapter(points=points).evaluate(target, make_session(tmp_path, limit_s=0.7))
+    assert caught.value.failure_class is FailureClass.BUDGET_EXHAUSTED
+
+
 def test_points_become_evidence_with_their_rows(endpoint: Endpoint, tmp_path: Path) -> None:
     """Two points, one launch; measurements by point; the file of requests pinned; reads back as it was."""
     session = make_session(tmp_path)

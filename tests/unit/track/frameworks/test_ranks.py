@@ -43,7 +43,7 @@ with experiment("ranks") as run:
     trainer.callbacks += [Asks(), AssayCallback(run, save=True)]
     rows = TensorDataset(torch.randn(128, 4), torch.randn(128, 1))
     trainer.fit(Net(), DataLoader(rows, batch_size=8))
-    print("steps", trainer.global_rank, trainer.global_step, run.why_disabled, flush=True)
+    print("\\nsteps", trainer.global_rank, trainer.global_step, run.why_disabled, flush=True)
 """
 
 TRAINER = """
@@ -67,7 +67,7 @@ with experiment("ranks") as run:
     callbacks = [Asks(), AssayCallback(run, save=True)]
     trainer = Trainer(GPT2LMHeadModel(config), args, train_dataset=rows, callbacks=callbacks)
     trainer.train()
-    print("steps", os.environ["RANK"], trainer.state.global_step, run.why_disabled, flush=True)
+    print("\\nsteps", os.environ["RANK"], trainer.state.global_step, run.why_disabled, flush=True)
 """
 
 

@@ -1,0 +1,161 @@
+"""From the description of an agent to a command: placeholders, environment, version, fingerprint."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay.core.agent import AgentCommand
+from assay.core.artifact_text import TextArtifact, TextKind
+from assay.core.canon import digest
+from assay.core.errors import ComponentMissing, UsageError
+from assay.core.suite import why_unsafe
+from assay.runtime.agents.presets import Preset
+from assay.runtime.files import digest_file
+from assay.runtime.verifier import INHERITED, inherited, without_secrets
+
+VERSION_LIMIT_S = 30.0
+PLACEHOLDERS = (
+    "prompt",
+    "prompt_file",
+    "workdir",
+    "artifact",
+    "artifact_dir",
+    "text_file",
+    "result_file",
+    "home",
+    "seed",
+    "rep",
+    "task_id",
+    "python",
+    "model",
+    "base_url",
+    "name",
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """An agent's command before anything is filled in."""
+
+    parts: tuple[str, ...]
+    deliver: str
+    program: str
+    """Path of the program; empty if it is not there."""
+    version: str
+    """What it says of itself, or the digest of its file."""
+
+
+def template(agent: AgentCommand, preset: Preset, artifact: TextArtifact) -> Template:
+    """Find the program and ask for its version.
+
+    Raises:
+        ComponentMissing: if the program is not there.
+        UsageError: if the place of the text in the workspace is not safe.
+    """
+    parts = agent.command or preset.command(agent, artifact.kind)
+    deliver = (agent.deliver or preset.deliver(artifact.kind)).replace("{name}", artifact.name)
+    if deliver and (why := why_unsafe(deliver.rstrip("/"))):
+        raise UsageError(f"the path {deliver[:80]!r} is not allowed: {why}", where="agent.deliver")
+    program = program_of(parts[0])
+    if not program and not contained(agent):
+        raise ComponentMissing(
+            f"the agent's program {parts[0]!r} does not exist or cannot be executed",
+            where="agent",
+            next="install it, or name it by its full path in `agent.command`",
+        )
+    return Template(parts, deliver, program, _version(agent, preset, program))
+
+
+def contained(agent: AgentCommand) -> bool:
+    """Whether the program is one of a container and not of this machine."""
+    return agent.isolation == "docker" or (agent.isolation == "auto" and bool(agent.options.get("image")))
+
+
+def program_of(name: str) -> str:
+    """Path of a program, or empty."""
+    return shutil.which(sys.executable if name == "{python}" else name) or ""
+
+
+def filled(part: str, values: Mapping[str, str]) -> str:
+    """One part of a template with the values put in, each place once: what a value holds is not looked at again."""
+    out = []
+    rest = part
+    while "{" in rest:
+        before, _, behind = rest.partition("{")
+        name, closed, after = behind.partition("}")
+        out.append(before)
+        if closed and name in values:
+            out.append(values[name])
+            rest = after
+        else:
+            out.append("{")
+            rest = behind
+    return "".join([*out, rest])
+
+
+def clean(command: tuple[str, ...], agent: AgentCommand, given: Mapping[str, str]) -> tuple[str, ...]:
+    """The command without the variables of our environment that the agent may not see."""
+    return without_secrets(command, (*INHERITED, *agent.env, *given))
+
+
+def seen_by(agent: AgentCommand, given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of our environment that the agent may see."""
+    return inherited((*INHERITED, *agent.env, *given))
+
+
+def fingerprint(agent: AgentCommand, made: Template, kind: TextKind, isolation: str) -> str:
+    """Digest of all that makes runs comparable. Values of variables, retries and prices are no part of it."""
+    return digest(
+        {
+            "preset": agent.preset,
+            "command": list(made.parts),
+            "deliver": made.deliver,
+            "kind": kind.value,
+            "version": made.version,
+            "files": _files(made.parts),
+            "model": agent.model,
+            "base_url": agent.base_url,
+            "env": sorted(agent.env),
+            "timeout_s": agent.timeout_s,
+            "output_bytes": agent.output_bytes,
+            "isolation": isolation,
+            "options": agent.to_json()["options"],
+        }
+    )
+
+
+def _files(parts: tuple[str, ...]) -> dict[str, str]:
+    """Digests of the scripts that a command names; what these load is not seen."""
+    paths = [Path(p) for p in parts[1:] if len(p) < 4096 and "{" not in p and "\0" not in p and os.sep in p]
+    return {p.name: digest_file(p) for p in paths if p.is_file()}
+
+
+def _version(agent: AgentCommand, preset: Preset, program: str) -> str:
+    command = agent.version_command or (() if agent.command else preset.version_command)
+    if not command:
+        return digest_file(Path(program)) if program and not contained(agent) else "unknown"
+    command = tuple(filled(p, {"python": sys.executable, "model": agent.model}) for p in command)
+    if not (found := shutil.which(command[0])):
+        return "unknown"
+    with tempfile.TemporaryDirectory(prefix="assay-version-") as home:
+        given = {"HOME": home}
+        try:
+            ran = subprocess.run(
+                clean((found, *command[1:]), agent, given),
+                env={**os.environ, **given},
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=VERSION_LIMIT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return "unknown"
+    return (ran.stdout or ran.stderr).decode("utf-8", "replace").strip()[:200] or "unknown"
