@@ -27,7 +27,7 @@ quick: setup
 	ASSAY_HYPOTHESIS=quick $(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal
 
 nightly: setup
-	ASSAY_HYPOTHESIS=nightly $(BIN)/python -m pytest -q tests/properties --timeout 3600
+	ASSAY_HYPOTHESIS=nightly $(BIN)/python -m pytest -q -m hypothesis -n 2 --dist worksteal --timeout 3600
 
 lint: setup
 	$(BIN)/ruff check .

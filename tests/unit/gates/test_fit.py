@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assay.core.evidence import Evidence
@@ -279,6 +279,12 @@ _SERVING = st.builds(
 
 
 @given(st.lists(_LAYER, min_size=1, max_size=4), _SERVING, st.integers(0, 100_000), st.integers(0, 64))
+@example(
+    [LayerGroup(keeps=Keeps.LATENT, count=1, latent_elements=1)],
+    Serving(context_tokens=1, concurrency=1),
+    0,
+    0,
+)
 def test_more_never_needs_less(
     layers: list[LayerGroup], serving: Serving, tokens: int, requests: int
 ) -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from evolve_world import AFTER, BEFORE, World
 from rich.console import Console
 
-from assay.cli.show import show
+from assay.cli import cli
 from assay.core.artifact_text import TextKind, changed
 from assay.core.candidate import Candidate
 from assay.core.errors import UsageError
@@ -312,13 +312,13 @@ def test_show_from_the_command_line(home: Home, monkeypatch: pytest.MonkeyPatch)
     """`--diff` piped is the patch, `--json` holds it, and the files of a killed delivery are written again."""
     world = decided(home)
     monkeypatch.setenv("ASSAY_HOME", str(home.folder))
-    piped = CliRunner().invoke(show, ["repair-1", "--diff"])
+    piped = CliRunner().invoke(cli, ["show", "repair-1", "--diff"])
     folder = home.study("repair-1") / "delivery"
     assert piped.stdout_bytes == (folder / "candidate.patch").read_bytes()
-    held = json.loads(CliRunner().invoke(show, ["repair-1-1", "--diff", "--json"]).stdout)
+    held = json.loads(CliRunner().invoke(cli, ["show", "repair-1-1", "--diff", "--json"]).stdout)
     assert (held["schema"], held["trial"], held["patch"]) == ("diff/1", "repair-1-1", piped.stdout)
     assert (held["baseline"], held["candidate"]) == (BEFORE, AFTER)
-    told = CliRunner().invoke(show, ["repair-1-1"]).stdout
+    told = CliRunner().invoke(cli, ["show", "repair-1-1"]).stdout
     assert "csv-quotes" in told
-    assert len(json.loads(CliRunner().invoke(show, ["repair-1-1", "--json"]).stdout)["tasks"]) == 14
+    assert len(json.loads(CliRunner().invoke(cli, ["show", "repair-1-1", "--json"]).stdout)["tasks"]) == 14
     assert world.history.study.id == "repair-1"

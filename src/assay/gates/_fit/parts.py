@@ -148,7 +148,7 @@ def _least(group: LayerGroup, serving: Serving, width: Fraction) -> int:
         case Keeps.WINDOW:
             one = _bytes(min(tokens, group.window_tokens or tokens) * group.elements_per_token, width)
         case Keeps.LATENT:
-            one = _bytes(tokens * min(group.latent_elements, max(1, group.elements_per_token)), width)
+            one = _bytes(tokens * min(group.latent_elements, group.elements_per_token), width)
         case Keeps.STATE:
             one = 2 * group.state_elements
         case Keeps.NOTHING:
