@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from assay.track.hooks import StayingHook
+
 SAMPLED_ROWS = 64
 """Rows of a batch looked at."""
 HOOKED_MODULES = 256
@@ -15,8 +17,6 @@ REFRESH_LOOKS = 50
 SATURATED_TANH = 0.99990920426
 """tanh(5)."""
 SATURATED_INPUT = 5.0
-
-Hook = Callable[[Any, Any, Any], None]
 
 
 class Activations:
@@ -38,7 +38,7 @@ class Activations:
         self._found: dict[str, float] = {}
         self._waiting: dict[str, list[Any]] = {"dead_frac": [], "saturated_frac": []}
         self._handles: list[Any] = []
-        self._hooks: list[tuple[Hook, Any]] = []
+        self._hooks: list[tuple[StayingHook, Any]] = []
         self._looks = 0
 
     @property
@@ -74,10 +74,10 @@ class Activations:
             kept.clear()
         return found
 
-    def _chosen(self) -> list[tuple[Hook, Any]]:
+    def _chosen(self) -> list[tuple[StayingHook, Any]]:
         """Modules and the hook for each. The first layer reads data, whose columns may well be zero: it is left out."""
         nn = self._torch.nn
-        chosen: list[tuple[Hook, Any]] = []
+        chosen: list[tuple[Callable[..., None], Any]] = []
         told_by_modules = self._has_relu and self._has_tanh
         first = True
         for module in self._model.modules():
@@ -89,7 +89,7 @@ class Activations:
                 if not first and not told_by_modules:
                     chosen.append((self._before_dense, module))
                 first = False
-        return chosen[:HOOKED_MODULES]
+        return [(StayingHook(look), module) for look, module in chosen[:HOOKED_MODULES]]
 
     def _keep(self, name: str, share: Any) -> None:
         if type(share) is float:

@@ -278,6 +278,8 @@ def _feature_facts(numpy: Any, x: Any, y: Any, task: str | None, limit: int, unt
         return found
     stride = -(-len(y) // limit)
     grouped = _classes(numpy, y, task)
+    if grouped is None and y.reshape(len(y), -1).shape[1] > 1:
+        return found  # one column of many outputs: an autoencoder's is a column of its input
     target = (grouped[1] if grouped is not None else y.reshape(len(y), -1)[:, 0].astype(float))[::stride]
     return found | _single_features(numpy, rows, target, grouped is not None, until)
 

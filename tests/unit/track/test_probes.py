@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -295,3 +297,22 @@ def test_a_fused_optimizer_moves_the_weights() -> None:
     probes.close()
     assert found
     assert min(found) > 1e-4
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU])
+def test_a_watched_model_is_copied_and_saved_without_its_hooks(activation: type[nn.Module]) -> None:
+    """A moving average of the weights is a deep copy: it runs, is not measured, and is loaded where no Assay is."""
+    model = net(activation)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    probes = Probes(model, optimizer)
+    hooked = 0
+    for _ in range(60):
+        copied = copy.deepcopy(model)
+        hooked += sum(len(m._forward_hooks) for m in copied.modules())
+        saved = pickle.dumps(model)
+        assert b"assay" not in saved
+        for twin in (copied, pickle.loads(saved)):
+            assert torch.equal(twin(X), model(X))
+        step(model, optimizer)
+        probes.signals()
+    assert hooked > 0

@@ -34,6 +34,11 @@ def test_the_label_as_a_column_stands_out_and_its_copy_too() -> None:
     assert facts((X, Y))["feature_score"] < 0.9
 
 
+def test_the_input_as_its_own_target_is_no_leak() -> None:
+    """An autoencoder is told to give back its input: no column stands out."""
+    assert "feature_score" not in facts((X, X))
+
+
 def test_regression_targets_in_a_column_are_found() -> None:
     """One column equal to the target explains it."""
     y = X @ np.arange(6.0) + RANDOM.normal(size=600)

@@ -68,10 +68,25 @@ class AssayCallback(Callback):
             _with_callback.add(self._host.run)
             if self._loaded:
                 self._host.run.load_state_dict(self._loaded)
+        self._set_generators()
+
+    @quiet
+    def on_sanity_check_end(self, trainer: Any, pl_module: Any) -> None:
+        """Its batches were drawn too."""
+        self._set_generators()
+
+    def _set_generators(self) -> None:
+        """A resumed fit draws its first batches as the one before would have: Lightning itself keeps no generators."""
+        rng = self._loaded.get("rng")
+        if rng is not None:
+            from assay.track.checkpoint import set_rng_state  # noqa: PLC0415 - only who resumes pays for it
+
+            set_rng_state(rng)
 
     @quiet
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """The loops know their lengths now, and a resumed one its step."""
+        self._loaded.pop("rng", None)  # another fit of this callback is no resume
         self._logged_step = trainer.global_step
         self._losses.clear()
         self._known = dict(_checkpoint_files(trainer))
@@ -184,9 +199,14 @@ class AssayCallback(Callback):
     # checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """What the record itself needs after a resume, kept in Lightning's checkpoint."""
+        """What the record needs after a resume, kept in Lightning's checkpoint; with `save` the generators too."""
         run = self._host.run
-        return {"experiment": run.id, **run.state_dict()} if run is not None and self._host.active else {}
+        if run is None or not self._host.active:
+            return {}
+        from assay.track.checkpoint import rng_state  # noqa: PLC0415 - only who saves pays for it
+
+        rng = {"rng": rng_state()} if self._save else {}
+        return {"experiment": run.id, **run.state_dict(), **rng}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning restores before the fit starts."""

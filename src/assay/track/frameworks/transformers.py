@@ -16,6 +16,7 @@ import transformers
 from transformers import TrainerCallback
 
 from assay.track.frameworks._host import AGREE_EVERY, Host, laid_out, quiet
+from assay.track.hooks import StayingHook
 
 if TYPE_CHECKING:
     from assay.track import Run
@@ -148,9 +149,10 @@ class AssayCallback(TrainerCallback):
                 for path in sorted(folder.rglob("*"))
                 if path.is_file()
             }
-            self._host.keep(
-                files, metrics, **place, reason="stop" if control.should_training_stop else "cadence"
-            )
+            # After the last planned step the Trainer asks itself to stop.
+            last = state.global_step >= state.max_steps > 0
+            reason = "final" if last else "stop" if control.should_training_stop else "cadence"
+            self._host.keep(files, metrics, **place, reason=reason)
         self._host.rest()
 
     @quiet
@@ -211,20 +213,17 @@ class AssayCallback(TrainerCallback):
             )
 
 
-class LossTap:
-    """A forward hook that keeps the losses of the micro-batches of a step, where they lie.
-
-    It stays on the model, so a copied or saved model takes along an empty one that keeps nothing.
-    """
+class LossTap(StayingHook):
+    """A forward hook that keeps the losses of the micro-batches of a step, where they lie."""
 
     def __init__(self) -> None:
+        super().__init__(self._look)
         self._losses: list[Any] = []
         self._summed = False
-        self.live = True
 
-    def __call__(self, module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
+    def _look(self, module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
         """After a forward: evaluations and outputs without a loss are passed over."""
-        if not self.live or not module.training:
+        if not module.training:
             return
         loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
         if loss is not None and getattr(loss, "shape", None) == ():
@@ -239,15 +238,6 @@ class LossTap:
             return None
         total = sum(losses[1:], losses[0])
         return total if self._summed else total / len(losses)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _dead_tap, ()
-
-
-def _dead_tap() -> LossTap:
-    tap = LossTap()
-    tap.live = False
-    return tap
 
 
 def register() -> None:

@@ -57,8 +57,9 @@ class Record:
         return [row["metrics"]["loss"] for row in self.steps if "loss" in row["metrics"]]
 
     def assert_healthy(self) -> None:
-        """No line was lost, no hook failed."""
+        """No line was lost, no hook failed, every checkpoint held."""
         assert self.named("tracker_problem") == []
+        assert self.named("checkpoint_failed") == []
         assert [event["seq"] for event in self.events] == list(range(1, len(self.events) + 1))
 
 

@@ -162,10 +162,29 @@ def test_checkpoints_of_lightning_are_reported_and_kept_and_resumed(opened, reco
     assert all(event["exists"] for event in found.named("checkpoint_reported"))
     assert {event["step"] for event in found.named("checkpoint_committed")} <= {4, 8}
     assert found.named("checkpoint_committed")
+    assert "restore" in {event["level"] for event in found.named("checkpoint_verified")}
     with opened(resume="exp-001") as run:
         path = resume_file(run)
         trainer(AssayCallback(run), saver(), epochs=3).fit(net(), data(), data(), ckpt_path=path)
     assert record().numbers_of_steps(attempt=2) == [9, 10, 11, 12]
+
+
+def test_a_resumed_fit_ends_with_the_same_weights(opened, tmp_path) -> None:
+    """The next epoch draws what it would have drawn: Lightning's own checkpoint has no generators, ours adds them."""
+
+    def fitted(module: Net, *callbacks: Any, epochs: int, path: str | None = None) -> Net:
+        shuffled = DataLoader(data().dataset, batch_size=8, shuffle=True)
+        saver = ModelCheckpoint(dirpath=tmp_path / "theirs", monitor="val_loss")
+        trainer(*callbacks, saver, epochs=epochs).fit(module, shuffled, data(), ckpt_path=path)
+        return module
+
+    whole = fitted(net(), epochs=3)
+    with opened() as run:
+        fitted(net(), AssayCallback(run, save=True), epochs=2)
+    torch.manual_seed(99)
+    with opened(resume="exp-001") as run:
+        again = fitted(Net(), AssayCallback(run), epochs=3, path=resume_file(run))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
 def test_the_logger_alone_takes_what_the_module_logs(opened, record) -> None:
