@@ -8,7 +8,6 @@ fault. What the oracle looks at is measured on the run itself, not by the rules 
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from _faults_train import EVALUATE_EVERY, ONSET, STEPS, Bench, Recipe, Trace, plain, varied
+from _faults_data import CLASSES, RECONSTRUCTIONS, TOKENS
+from _faults_recipes import Recipe, plain, varied
+from _faults_train import EVALUATE_EVERY, ONSET, STEPS, Bench, Trace
+from _faults_train import build as network
 from torch import Tensor, nn
 
 LEVELS = ("mild", "moderate", "severe")
@@ -471,7 +473,10 @@ def _stale(bench: Bench, level: int) -> None:
     at = 1 if level == 2 else ONSET
 
     def copied(b: Bench) -> None:
-        b.evaluation_model = copy.deepcopy(b.model)
+        # Built anew: hooks of the probes would be copied with it.
+        with torch.random.fork_rng():
+            b.evaluation_model = network(b.recipe.net, b.data, b.recipe.dropout)
+        b.evaluation_model.load_state_dict(b.model.state_dict())
 
     bench.on_stepped.append(_at(at, copied))
 
@@ -744,16 +749,12 @@ def _forged(bench: Bench, level: int) -> None:
     bench.on_end.append(forge)
 
 
-REGRESSION = ("autoencoder", "diabetes", "friedman1", "friedman2", "friedman3", "sparse", "roll")
-TOKENS = ("sequence", "majority")
-
-
 def _relu(recipe: Recipe) -> bool:
-    return recipe.net in ("relu", "wide_relu", "relu_bn", "residual", "relu3")
+    return recipe.net in ("relu", "wide_relu", "relu_bn", "residual", "relu3", "relu4")
 
 
 def _classes(recipe: Recipe) -> bool:
-    return recipe.task not in REGRESSION
+    return recipe.task in TOKENS or recipe.task in CLASSES
 
 
 def _real(recipe: Recipe) -> bool:
@@ -782,7 +783,7 @@ FAULTS: dict[str, Fault] = {
     "9 forgotten scheduler": Fault(9, _forgotten, _always, 1, int(0.7 * STEPS), lambda r: r.schedule == "constant"),
     "10 plateau": Fault(10, _no_signal, _flat, 1, int(0.45 * STEPS), _steady),
     "11 overfit": Fault(11, _few_rows, _overfits, 0, 9 * EVALUATE_EVERY,
-                        lambda r: r.net != "linear" and r.task not in ("autoencoder", *TOKENS) and _steady(r),
+                        lambda r: r.net != "linear" and r.task not in (*RECONSTRUCTIONS, *TOKENS) and _steady(r),
                         note="onset = best validation loss"),
     "12 frozen metric": Fault(12, _stale, _repeats, ONSET, 4 * EVALUATE_EVERY,
                               onsets=(ONSET, ONSET, 1)),
@@ -793,7 +794,7 @@ FAULTS: dict[str, Fault] = {
     "15 unshuffled": Fault(15, _sorted, _entropy_low, 0, 10, _classes),
     "16 leaked rows": Fault(16, _leak_rows, _leaked, 0, 0, _real),
     "16 leaked label": Fault(16, _leak_column, _leaked, 0, 0,
-                             lambda r: r.task not in (*TOKENS, "autoencoder", "friedman2") and
+                             lambda r: r.task not in (*TOKENS, *RECONSTRUCTIONS, "friedman2") and
                              not r.net.startswith("cnn")),
     "17 stall": Fault(17, _hang, _always, ONSET, 1, note="virtual clock"),
     "18 process lost": Fault(18, _lost, _always, ONSET, 1, note="told by the watcher"),

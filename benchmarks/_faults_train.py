@@ -1,4 +1,4 @@
-"""Small real training runs for `faults.py`: data, nets, healthy recipes, and a loop that writes a tracker's rows."""
+"""Small real training runs for `faults.py`: nets, and a loop that writes a tracker's rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn import datasets
+from _faults_data import Data, load
+from _faults_recipes import Recipe
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,221 +28,6 @@ ONSET = 96
 EVALUATE_EVERY = 12
 MEMORY_BYTES = 12 * 2**20
 """What a run may use above its start: the limit that the leak rule projects against."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One healthy configuration."""
-
-    name: str
-    split: str
-    task: str
-    net: str
-    optimizer: str = "adam"
-    lr: float = 3e-3
-    schedule: str = "constant"
-    batch: int = 32
-    clip: float | None = None
-    dropout: float = 0.0
-    label_noise: float = 0.0
-    accumulate: int = 1
-    validation_rows: int = 300
-    special: str = ""
-    """`rl`, `finder`, `finetune`, `slow_eval`, `pauses`, `amp`."""
-
-
-def _r(split: str, name: str, task: str, net: str, **more: Any) -> Recipe:
-    return Recipe(name=f"{split}/{name}", split=split, task=task, net=net, **more)
-
-
-RECIPES: tuple[Recipe, ...] = (
-    _r("tune", "digits relu", "digits", "relu"),
-    _r("tune", "digits relu sgd", "digits", "relu", optimizer="sgd", lr=0.1),
-    _r("tune", "digits tanh cosine", "digits", "tanh", schedule="cosine"),
-    _r("tune", "digits gelu warmup", "digits", "gelu", optimizer="adamw", schedule="warmup"),
-    _r("tune", "digits cnn", "digits", "cnn", optimizer="sgd", lr=0.05, schedule="steps"),
-    _r("tune", "digits clip noise", "digits", "relu", clip=1.0, label_noise=0.15),
-    _r("tune", "digits dropout", "digits", "relu", dropout=0.3, schedule="onecycle"),
-    _r("tune", "friedman relu", "friedman1", "relu"),
-    _r("tune", "friedman tanh", "friedman1", "tanh", optimizer="adamw", schedule="cosine"),
-    _r("tune", "friedman sgd", "friedman1", "gelu", optimizer="sgd", lr=0.03),
-    _r("tune", "digits restarts", "digits", "relu", optimizer="sgd", lr=0.15, schedule="restarts"),
-    _r("tune", "digits tiny validation", "digits", "relu", validation_rows=20),
-    _r("tune", "digits bandit", "digits", "relu", special="rl"),
-    _r("tune", "digits accumulation", "digits", "gelu", accumulate=4),
-    _r("tune", "digits finder", "digits", "relu", special="finder", lr=1e-5),
-    _r("tune", "digits finetune", "digits", "relu", special="finetune", lr=3e-4),
-    _r("tune", "digits slow evaluation", "digits", "tanh", special="slow_eval"),
-    _r("tune", "digits pauses", "digits", "relu", special="pauses", optimizer="adamw"),
-    _r("tune", "digits scaler", "digits", "relu", special="amp"),
-    _r("tune", "friedman small batch", "friedman1", "relu", batch=8, lr=1e-3),
-    _r("held", "cancer residual", "cancer", "residual", optimizer="adamw", lr=1e-3),
-    _r("held", "cancer silu sgd", "cancer", "silu", optimizer="sgd", lr=0.05, schedule="cosine"),
-    _r("held", "cancer logistic", "cancer", "linear", optimizer="sgd", lr=0.1),
-    _r("held", "synthetic residual", "synthetic", "residual", schedule="cosine", lr=2e-3),
-    _r("held", "synthetic relu-bn", "synthetic", "relu_bn", optimizer="sgd", lr=0.05, schedule="steps"),
-    _r("held", "synthetic deep tanh", "synthetic", "deep_tanh", optimizer="adamw", lr=1e-3),
-    _r("held", "synthetic wide relu", "synthetic", "wide_relu", schedule="warmup", lr=1e-3),
-    _r("held", "synthetic dropout", "synthetic", "wide_relu", dropout=0.4, schedule="onecycle", lr=2e-3),
-    _r("held", "synthetic noise clip", "synthetic", "silu", label_noise=0.2, clip=0.5, lr=2e-3),
-    _r(
-        "held",
-        "sequence transformer",
-        "sequence",
-        "transformer",
-        optimizer="adamw",
-        lr=2e-3,
-        schedule="warmup",
-    ),
-    _r("held", "sequence gru", "sequence", "gru", lr=5e-3),
-    _r("held", "sequence gru clip", "sequence", "gru", lr=5e-3, clip=1.0, schedule="cosine"),
-    _r("held", "diabetes wide relu", "diabetes", "wide_relu", lr=5e-4),
-    _r("held", "diabetes linear", "diabetes", "linear", optimizer="sgd", lr=0.02),
-    _r("held", "friedman2 residual", "friedman2", "residual", lr=2e-3),
-    _r("held", "friedman2 deep tanh", "friedman2", "deep_tanh", optimizer="sgd", lr=0.02, schedule="cosine"),
-    _r("held", "autoencoder relu", "autoencoder", "wide_relu", lr=1e-3),
-    _r("held", "autoencoder silu", "autoencoder", "silu", optimizer="adamw", lr=2e-3, schedule="onecycle"),
-    _r("held", "synthetic restarts", "synthetic", "residual", optimizer="sgd", lr=0.1, schedule="restarts"),
-    _r("held", "sequence restarts", "sequence", "gru", lr=8e-3, schedule="restarts"),
-    _r("held", "cancer tiny validation", "cancer", "silu", validation_rows=16, lr=1e-3),
-    _r("held", "synthetic tiny validation", "synthetic", "wide_relu", validation_rows=24, lr=1e-3),
-    _r("held", "synthetic bandit", "synthetic", "residual", special="rl", lr=2e-3),
-    _r("held", "cancer bandit", "cancer", "wide_relu", special="rl", lr=2e-3),
-    _r("held", "synthetic accumulation", "synthetic", "silu", accumulate=8, lr=3e-3),
-    _r("held", "synthetic finder", "synthetic", "residual", special="finder", lr=1e-6),
-    _r("held", "synthetic finetune", "synthetic", "residual", special="finetune", lr=2e-4),
-    _r(
-        "held", "sequence finetune", "sequence", "transformer", special="finetune", lr=2e-4, optimizer="adamw"
-    ),
-    _r("held", "friedman2 slow evaluation", "friedman2", "silu", special="slow_eval", lr=2e-3),
-    _r("held", "synthetic pauses", "synthetic", "wide_relu", special="pauses", lr=1e-3),
-    _r("held", "synthetic scaler", "synthetic", "residual", special="amp", lr=2e-3),
-    _r("score", "gauss relu3", "gauss", "relu3", lr=2e-3),
-    _r("score", "gauss relu3 sgd", "gauss", "relu3", optimizer="sgd", lr=0.08),
-    _r("score", "gauss elu", "gauss", "elu", optimizer="adamw", schedule="cosine"),
-    _r("score", "gauss dropout", "gauss", "leaky", dropout=0.2, schedule="onecycle", lr=4e-3),
-    _r("score", "mixture leaky", "mixture", "leaky", lr=2e-3),
-    _r("score", "mixture layernorm", "mixture", "layernorm", optimizer="adamw", lr=2e-3),
-    _r("score", "mixture tanh wide", "mixture", "tanh_wide", lr=1e-3),
-    _r("score", "mixture noise", "mixture", "relu3", label_noise=0.1, clip=1.0, lr=2e-3),
-    _r("score", "mixture momentum", "mixture", "relu3", optimizer="sgd", lr=0.15, schedule="steps"),
-    _r("score", "hastie elu", "hastie", "elu", lr=3e-3),
-    _r("score", "hastie relu3", "hastie", "relu3", optimizer="adamw", schedule="warmup"),
-    _r("score", "wine leaky", "wine", "leaky", optimizer="sgd", lr=0.05, batch=16),
-    _r("score", "faces cnn", "digits", "cnn_gelu", optimizer="adamw", lr=2e-3),
-    _r("score", "friedman3 elu", "friedman3", "elu", lr=2e-3),
-    _r("score", "friedman3 tanh", "friedman3", "tanh_wide", optimizer="sgd", lr=0.02, schedule="cosine"),
-    _r("score", "sparse relu3", "sparse", "relu3", lr=1e-3),
-    _r("score", "sparse layernorm", "sparse", "layernorm", optimizer="adamw", lr=1e-3, schedule="cosine"),
-    _r("score", "roll leaky", "roll", "leaky", lr=3e-3),
-    _r("score", "majority lstm", "majority", "lstm", lr=8e-3),
-    _r("score", "majority conv", "majority", "conv1d", optimizer="adamw", lr=4e-3),
-    _r("score", "majority conv clip", "majority", "conv1d", lr=4e-3, clip=0.5, schedule="warmup"),
-    _r("score", "gauss restarts", "gauss", "elu", optimizer="sgd", lr=0.1, schedule="restarts"),
-    _r("score", "majority restarts", "majority", "conv1d", lr=6e-3, schedule="restarts"),
-    _r("score", "wine tiny validation", "wine", "relu3", validation_rows=18, batch=16, lr=1e-3),
-    _r("score", "mixture tiny validation", "mixture", "elu", validation_rows=30, lr=1e-3),
-    _r("score", "gauss bandit", "gauss", "relu3", special="rl", lr=2e-3),
-    _r("score", "mixture accumulation", "mixture", "leaky", accumulate=4, lr=3e-3),
-    _r("score", "gauss finder", "gauss", "layernorm", special="finder", lr=1e-6),
-    _r("score", "mixture finetune", "mixture", "relu3", special="finetune", lr=2e-4),
-    _r("score", "roll slow evaluation", "roll", "elu", special="slow_eval", lr=2e-3),
-    _r("score", "hastie pauses", "hastie", "layernorm", special="pauses", lr=2e-3),
-    _r("score", "gauss scaler", "gauss", "relu3", special="amp", lr=2e-3),
-    _r("score", "friedman3 small batch", "friedman3", "leaky", batch=8, lr=1e-3),
-)
-
-
-@dataclass
-class Data:
-    """Tensors of one task."""
-
-    x: Tensor
-    y: Tensor
-    vx: Tensor
-    vy: Tensor
-    classes: int
-    """0 for regression."""
-    tokens: int = 0
-    """Size of the vocabulary; 0 for real inputs."""
-
-    @property
-    def outputs(self) -> int:
-        """Width of the last layer."""
-        return self.classes or (1 if self.y.dim() == 1 else self.y.shape[1])
-
-
-def load(task: str, seed: int, validation_rows: int = 300, label_noise: float = 0.0) -> Data:
-    """A task, split by the seed."""
-    random = np.random.default_rng(seed)
-    x, y, classes, tokens = _arrays(task, random)
-    order = random.permutation(len(x))
-    x, y = x[order], y[order]
-    held = min(validation_rows, len(x) // 3)
-    vx, vy, x, y = x[:held], y[:held], x[held:], y[held:]
-    if not tokens:
-        mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
-        x, vx = (x - mean) / spread, (vx - mean) / spread
-    if label_noise and classes:
-        flipped = random.random(len(y)) < label_noise
-        y = np.where(flipped, random.integers(0, classes, len(y)), y)
-    if task == "autoencoder":
-        y, vy = x, vx
-    kind = torch.long if classes else torch.float32
-    inputs = torch.long if tokens else torch.float32
-    return Data(
-        torch.tensor(x, dtype=inputs), torch.tensor(y, dtype=kind),
-        torch.tensor(vx, dtype=inputs), torch.tensor(vy, dtype=kind), classes, tokens,
-    )  # fmt: skip
-
-
-def _arrays(task: str, random: np.random.Generator) -> tuple[Any, Any, int, int]:
-    state = int(random.integers(1 << 30))
-    if task in _TOKENS:
-        kinds = 7 if task == "sequence" else 4
-        tokens = random.integers(0, kinds, (2400, 8))
-        if task == "sequence":
-            return tokens, (tokens[:, -1] + tokens[:, -2]) // 2, kinds, kinds
-        return (
-            tokens,
-            np.stack([(tokens == k).sum(axis=1) for k in range(4)], axis=1).argmax(axis=1),
-            4,
-            kinds,
-        )
-    if task in _CLASSES:
-        x, y = _CLASSES[task](state)
-        return x, (y - y.min()).clip(0, 1).astype(int) if task == "hastie" else y, len(np.unique(y)), 0
-    if task == "autoencoder":
-        x, y = datasets.load_digits(return_X_y=True)
-        return x / 16.0, y, 0, 0
-    x, y = _TARGETS[task](state)
-    return x, (y - y.mean()) / y.std(), 0, 0
-
-
-_TOKENS = ("sequence", "majority")
-_CLASSES: dict[str, Callable[[int], tuple[Any, Any]]] = {
-    "digits": lambda _: (datasets.load_digits().data / 16.0, datasets.load_digits().target),
-    "cancer": lambda _: datasets.load_breast_cancer(return_X_y=True),
-    "wine": lambda _: datasets.load_wine(return_X_y=True),
-    "synthetic": lambda s: datasets.make_classification(
-        2400, 20, n_informative=8, n_classes=5, n_clusters_per_class=1, class_sep=1.6, random_state=s
-    ),
-    "mixture": lambda s: datasets.make_classification(
-        2000, 30, n_informative=6, n_redundant=4, n_classes=3, class_sep=1.4, random_state=s
-    ),
-    "gauss": lambda s: datasets.make_gaussian_quantiles(
-        n_samples=2400, n_features=6, n_classes=4, random_state=s
-    ),
-    "hastie": lambda s: datasets.make_hastie_10_2(3000, random_state=s),
-}
-_TARGETS: dict[str, Callable[[int], tuple[Any, Any]]] = {
-    "diabetes": lambda _: datasets.load_diabetes(return_X_y=True),
-    "friedman1": lambda s: datasets.make_friedman1(2000, noise=1.0, random_state=s),
-    "friedman2": lambda s: datasets.make_friedman2(2000, noise=60.0, random_state=s),
-    "friedman3": lambda s: datasets.make_friedman3(2000, noise=0.1, random_state=s),
-    "sparse": lambda s: datasets.make_sparse_uncorrelated(2000, 10, random_state=s),
-    "roll": lambda s: datasets.make_swiss_roll(2000, noise=0.3, random_state=s),
-}
 
 
 class Residual(nn.Module):
@@ -271,16 +57,19 @@ class _Turn(nn.Module):
         return x.transpose(1, 2)
 
 
+_RECURRENT: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+
+
 class Sequence(nn.Module):
-    """A GRU, an LSTM, two convolutions or a one-layer transformer over tokens."""
+    """A recurrent net, two convolutions, or a transformer of one or two layers over tokens."""
 
     def __init__(self, tokens: int, outputs: int, kind: str) -> None:
         super().__init__()
         self.embed = nn.Embedding(tokens, 24)
         self.place = nn.Parameter(torch.randn(8, 24) * 0.1)
         self.body: nn.Module
-        if kind in ("gru", "lstm"):
-            self.body = (nn.GRU if kind == "gru" else nn.LSTM)(24, 32, batch_first=True)
+        if kind in _RECURRENT:
+            self.body = _RECURRENT[kind](24, 32, batch_first=True)
         elif kind == "conv1d":
             self.body = nn.Sequential(
                 _Turn(),
@@ -290,8 +79,9 @@ class Sequence(nn.Module):
                 nn.ReLU(),
             )
         else:
-            self.body = nn.TransformerEncoderLayer(24, 2, 48, dropout=0.0, batch_first=True)
-        self.head = nn.Linear(32 if kind in ("gru", "lstm") else 24 * 8, outputs)
+            layer = nn.TransformerEncoderLayer(24, 2, 48, dropout=0.0, batch_first=True)
+            self.body = layer if kind == "transformer" else nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(32 if kind in _RECURRENT else 24 * 8, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
@@ -304,7 +94,7 @@ class Sequence(nn.Module):
 def build(net: str, data: Data, dropout: float = 0.0) -> nn.Module:
     """A net for a task."""
     outputs = data.outputs
-    if net in ("gru", "transformer", "lstm", "conv1d"):
+    if data.tokens:
         return Sequence(data.tokens, outputs, net)
     inputs = data.x.shape[1]
     if net == "linear":
@@ -321,6 +111,15 @@ def build(net: str, data: Data, dropout: float = 0.0) -> nn.Module:
             nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 12, 3, padding=1), nn.GELU(), nn.AvgPool2d(2),
             nn.Conv2d(12, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.GELU(), nn.Flatten(), nn.Linear(256, outputs),
         )  # fmt: skip
+    if net == "cnn_wave":
+        return nn.Sequential(
+            nn.Unflatten(1, (1, 32)), nn.Conv1d(1, 12, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2),
+            nn.Conv1d(12, 16, 5, padding=2), nn.ReLU(), nn.MaxPool1d(4), nn.Flatten(), nn.Linear(64, outputs),
+        )  # fmt: skip
+    if net == "gated":
+        return nn.Sequential(
+            nn.Linear(inputs, 128), nn.GLU(), nn.Linear(64, 96), nn.GLU(), nn.Linear(48, outputs)
+        )
     if net == "layernorm":
         return nn.Sequential(
             nn.Linear(inputs, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 48), nn.LayerNorm(48), nn.GELU(),
@@ -349,6 +148,10 @@ _SHAPES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], bool]] = {
     "tanh_wide": ((128, 48), nn.Tanh, False),
     "deep_tanh": ((40, 40, 40, 40), nn.Tanh, False),
     "wide_relu": ((160, 64), nn.ReLU, False),
+    "relu4": ((96, 64, 48, 32), nn.ReLU, False),
+    "mish": ((80, 48), nn.Mish, False),
+    "softplus": ((64, 48), nn.Softplus, False),
+    "tanh3": ((72, 56, 40), nn.Tanh, False),
     "sigmoid8": ((32,) * 8, nn.Sigmoid, False),
     "sigmoid10": ((32,) * 10, nn.Sigmoid, False),
     "sigmoid14": ((32,) * 14, nn.Sigmoid, False),
@@ -734,14 +537,3 @@ def rss_bytes() -> int:
     """Resident memory of this process."""
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - read 60 times a run
         return int(file.read().split()[1]) * _PAGE
-
-
-def plain(split: str) -> list[Recipe]:
-    """Recipes without a peculiarity: faults are injected into these."""
-    return [r for r in RECIPES if r.split == split and not r.special and r.schedule != "restarts"
-            and r.validation_rows >= 100]  # fmt: skip
-
-
-def varied(recipe: Recipe, **changes: Any) -> Recipe:
-    """A recipe with parts replaced."""
-    return replace(recipe, **changes)

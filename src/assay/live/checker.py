@@ -227,8 +227,7 @@ class Checker:
         changes += self._incidents.maybe(
             evaluation.validation_better(w, t, dropout if isinstance(dropout, bool) else None)
         )
-        rows = number(self._facts.get("data", {}).get("validation_rows"))
-        return changes + self._incidents.maybe(evaluation.first_too_good(w, t, rows))
+        return changes + self._incidents.maybe(evaluation.first_too_good(w, t))
 
     def _on_epoch_end(self, row: Mapping[str, Any]) -> list[AlertChange]:
         w = self.window
@@ -291,8 +290,7 @@ class Checker:
         if not isinstance(facts, Mapping):
             return []
         self._facts["data"] = facts
-        self.window.chance = number(facts.get("label_entropy"))
-        self.window.majority = number(facts.get("majority_share"))
+        self._enter(self.window)
         changes = self._incidents.settle_keys(
             16, [f for f in data.judge_data(facts, self.thresholds) if f.number == 16], keep=()
         )
@@ -388,6 +386,13 @@ class Checker:
         return changes
 
     def _enter(self, window: Window) -> None:
+        facts = self._facts.get("data", {})
+        window.chance, window.majority = (
+            number(facts.get("label_entropy")),
+            number(facts.get("majority_share")),
+        )
+        rows = number(facts.get("validation_rows"))
+        window.validation_rows = int(rows) if rows and rows > 0 else None
         self.window = self._incidents.window = window
 
     def _new_window(self, attempt: int) -> Window:
@@ -402,9 +407,6 @@ class Checker:
         steps, epochs = number(self.plan.get("total_steps")), number(self.plan.get("total_epochs"))
         return Window(
             attempt=attempt,
-            chance=number(self._facts.get("data", {}).get("label_entropy"))
-            if hasattr(self, "_facts")
-            else None,
             total_steps=int(steps) if steps and steps > 0 else None,
             total_epochs=int(epochs) if epochs and epochs > 0 else None,
             senses=senses,

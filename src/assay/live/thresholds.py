@@ -107,6 +107,8 @@ class Thresholds(Policy):
     """Newest losses over the first loss (or over guessing by the shares of the labels, where they are known)."""
     plateau_noise: float = Field(default=2.0, ge=0)
     """A fall of less than so many standard errors of the level is none."""
+    plateau_hidden: float = Field(default=0.1, ge=0)
+    """A fall by this share of the first loss counts however large the noise is."""
     plateau_near_chance: float = Field(default=0.2, ge=0)
     """First loss over guessing's within this distance: the two are on one scale."""
     good_start_frac: float = Field(default=0.2, ge=0, le=1)
@@ -118,8 +120,22 @@ class Thresholds(Policy):
 
     overfit_rise: float = Field(default=0.12, gt=0)
     """Validation loss over its best (class 11)."""
+    overfit_errors: float = Field(default=2.0, ge=0)
+    """And so many standard errors of a loss on so few rows, where their number is known."""
     overfit_evaluations: int = Field(default=3, ge=1)
     overfit_train_drop: float = Field(default=0.1, ge=0)
+    """The training loss must have fallen by this share since."""
+    overfit_trend: int = Field(default=6, ge=4)
+    """Evaluations since the best after which a steady climb is judged by where it leads."""
+    overfit_trend_window: int = Field(default=8, ge=4)
+    """Newest of them that its slope is taken from."""
+    overfit_trend_errors: float = Field(default=4.0, ge=0)
+    """Slope over its standard error."""
+    overfit_projected: float = Field(default=0.2, gt=0)
+    """Where that slope leads, over the best."""
+    overfit_least: float = Field(default=0.05, ge=0)
+    """And over its best already, in the newest three."""
+    overfit_steep_drop: float = Field(default=0.4, ge=0)
     """The training loss must have fallen by this share since."""
     evaluation_noise: float = Field(default=3.0, ge=0)
     """A change counts from this many standard deviations of the evaluation's own noise."""
@@ -130,7 +146,7 @@ class Thresholds(Policy):
     """The same where only coarse metrics (accuracy on few rows) are logged."""
 
     regression_sd: float = Field(default=3.0, gt=0)
-    """Standard deviations below the best (class 13)."""
+    """Standard deviations below the best: of the evaluations, or of what so few rows can tell (class 13)."""
     regression_frac: float = Field(default=0.15, ge=0)
     """And share of the best (of its distance to the worst seen)."""
     regression_evaluations: int = Field(default=3, ge=1)
@@ -173,6 +189,8 @@ class Thresholds(Policy):
     """Score of one feature alone."""
     leak_feature_regression: float = Field(default=0.8, gt=0, le=1)
     """The same as a share of the target's variance, which label noise lowers twice as fast."""
+    leak_errors: float = Field(default=1.0, ge=0)
+    """Either must stand there by so many standard errors of so few rows."""
     leak_lift: float = Field(default=0.5, gt=0, le=1)
     """Share of the way to perfect that it stands above the next best feature and above guessing."""
     leak_val_better: float = Field(default=0.05, ge=0)

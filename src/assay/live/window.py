@@ -164,6 +164,8 @@ class Window:
     """Cross entropy of guessing by the shares of the labels, from the facts about the data."""
     majority: float | None = None
     """Share of the commonest label, from the facts about the data."""
+    validation_rows: int | None = None
+    """Rows that an evaluation looks at, from the facts about the data."""
     signals: dict[str, Track] = field(default_factory=lambda: {n: Track() for n in SIGNALS})
     lr_changed: bool = False
     lr_restarted: bool = False

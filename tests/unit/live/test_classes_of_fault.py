@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -129,6 +130,36 @@ def overfitting(rise: float) -> list[Line]:
     return evaluations(rows, 10, val_loss=lambda k: 2.3 - 0.3 * k if k <= 6 else 0.5 + rise * (k - 6))
 
 
+def by_heart() -> list[Line]:
+    """Few rows, learned by heart: the training loss falls ever faster while validation gets worse."""
+    train = [2.0, 1.2, 0.46, 0.08, 0.012, 0.0034, 0.0018, 0.0013, 0.0011, 0.0009]
+    held = [2.04, 1.91, 2.16, 2.98, 3.43, 3.66, 3.78, 3.85, 3.90, 3.94]
+    rows = losses(learning(120), 1, lambda i: train[(i - 1) // 12] * (1 + wobble(i)))
+    return evaluations(rows, 12, val_loss=lambda k: held[k - 1])
+
+
+def coarse(*of_30: int) -> list[Line]:
+    """Accuracies on 30 rows, a tenth learned an evaluation until then."""
+    seen = [6, 9, 12, 15, 16, 17, 18, *of_30]
+    return [
+        data(validation_rows=30),
+        *evaluations(learning(20 * len(seen)), 20, val_acc=lambda k: seen[k - 1] / 30),
+    ]
+
+
+def policy() -> list[Line]:
+    """A policy's loss around zero, and answers that are all one class until 45 % of the plan."""
+    rows = losses(learning(240), 1, lambda i: -0.0005 * i + wobble(i))
+    shown = evaluations(rows, 20, balanced_accuracy=lambda k: 0.25 if k < 9 else 0.1 * k - 0.5)
+    return [data(classes=4, label_entropy=1.386), *shown]
+
+
+def slow_and_noisy() -> list[Line]:
+    """A loss of small batches that fell by a fifth, and whose noise hides it."""
+    noise = random.Random(1)
+    return losses(learning(150), 1, lambda i: 1.0 - 0.2 * (i > 20) + noise.gauss(0, 0.5))
+
+
 def memory(per_row: float, limit_mb: float) -> tuple[list[Line], Line]:
     """A run whose memory grows, and its plan."""
     rows = altered(learning(150), 1, rss_bytes=lambda i: 5e8 + per_row * i)
@@ -155,12 +186,21 @@ POSITIVE: dict[str, tuple[int, list[Line]]] = {
     "9 forgotten": (9, [event("wiring_inspected", facts={"scheduler": True}), *learning(280)]),
     "10 plateau": (10, plateau(2.3)),
     "11 overfit": (11, overfitting(0.05)),
+    "11 learned by heart": (11, by_heart()),
+    "11 creeps up": (11, overfitting(0.006)),
     "12 frozen": (12, evaluations(learning(30), 10, val_loss=lambda k: 0.712345)),
     "13 regression": (13, forgetting(0.5)),
+    "13 far down on few rows": (13, coarse(19, 6, 6, 5, 6)),
+    "14 a policy that stays there": (14, [*policy()[:1], *evaluations(
+        losses(learning(280), 1, lambda i: -0.0005 * i + wobble(i)), 20, balanced_accuracy=lambda k: 0.25)]),
     "14 collapse": (14, [data(classes=4), *evaluations(learning(200), 20, balanced_accuracy=lambda k: 0.25)]),
     "15 order": (15, [data(batch_label_entropy=[0.0] * 5, expected_batch_label_entropy=2.0)]),
     "15 while training": (15, [data(expected_batch_label_entropy=2.0), *learning(5, label_entropy=0.9)]),
     "16 shared rows": (16, [data(overlap_frac=0.02, duplicate_frac=0.0)]),
+    "16 twelve of 189 rows": (16, [data(overlap_frac=12 / 189, duplicate_frac=0.0, rows_hashed=380,
+                                        validation_rows=189)]),
+    "16 better than a strong one": (16, [data(feature=30, feature_score=0.974, feature_score_second=0.926,
+                                              guess_score=0.589, rows=380)]),
     "16 telling column": (16, [data(feature=7, feature_score=0.95, feature_score_second=0.4, guess_score=0.1)]),
     "19 starvation": (19, altered(learning(80), 40, data_wait_s=0.02, step_s=0.03)),
     "20 computation": (20, altered(altered(learning(120), 1, step_s=0.01, step_cpu_s=0.01), 80, step_s=0.03,
@@ -199,15 +239,23 @@ NEGATIVE: dict[str, tuple[int, list[Line]]] = {
     "9 the end": (9, schedule(lambda i: 1e-3 if i < 365 else 0.0, 400)),
     "10 learns": (10, learning(130)),
     "10 good start": (10, [data(label_entropy=2.3), *plateau(0.05)]),
+    "10 slow and noisy": (10, slow_and_noisy()),
     "10 the metric moves": (10, evaluations(plateau(0.0), 10, val_acc=lambda k: 0.1 + 0.06 * k)),
     "11 within noise": (11, overfitting(0.005)),
+    "11 few validation rows": (11, [data(validation_rows=16), *overfitting(0.013)]),
     "12 moving": (12, evaluations(learning(30), 10, val_loss=lambda k: 0.7 - 1e-9 * k)),
     "12 coarse accuracy": (12, evaluations(learning(50), 10, val_acc=lambda k: 0.75)),
     "13 noise": (13, evaluations(learning(150), 10, val_acc=lambda k: 0.8 + 0.02 * (-1) ** k)),
+    "13 learned by heart": (13, by_heart()),
+    "13 few validation rows": (13, coarse(19, 15, 14, 16, 16)),
+    "14 a policy begins": (14, policy()),
     "14 early": (14, [data(classes=4), *evaluations(learning(80), 20, balanced_accuracy=lambda k: 0.25)]),
     "15 rare labels": (15, [data(expected_batch_label_entropy=0.1), *learning(5, label_entropy=0.0)]),
     "15 shuffled": (15, [data(shuffled=True, batch_label_entropy=[0.0] * 5, expected_batch_label_entropy=2.0)]),
     "16 natural duplicates": (16, [data(overlap_frac=0.05, duplicate_frac=0.04)]),
+    "16 one row of few": (16, [data(overlap_frac=0.02, duplicate_frac=0.0, rows_hashed=100, validation_rows=50)]),
+    "16 better on few rows": (16, [data(feature=3, feature_score=0.92, feature_score_second=0.74, guess_score=0.4,
+                                        rows=100)]),
     "16 strong but not alone": (16, [data(feature=1, feature_score=0.93, feature_score_second=0.91, guess_score=0.6)]),
     "19 fast steps": (19, altered(learning(80), 40, data_wait_s=0.0005, step_s=0.0006)),
     "20 busy machine": (20, altered(altered(learning(120), 1, step_s=0.01, step_cpu_s=0.01, contended=0.0), 80,

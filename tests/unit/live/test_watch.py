@@ -245,6 +245,7 @@ def test_sparkline_of_anything() -> None:
     assert sparkline([], 8) == ""
     assert sparkline([math.inf, math.nan], 8) == ""
     assert len(set(sparkline([1.0] * 20, 8))) == 1
+    assert all(len(set(sparkline([v] * n, 8))) == 1 for v in (0.1, 3.0, 7e300) for n in range(1, 60))
     assert sparkline([0, 1], 8) == "▁█"
 
 

@@ -56,8 +56,9 @@ def _overlap(facts: Mapping[str, Any], t: Thresholds) -> Judged:
     if share is None:
         return None
     natural = number(facts.get("duplicate_frac")) or 0.0
-    chance = t.leak_over_duplicates * natural
-    rows = number(facts.get("validation_rows"))
+    seen, rows = number(facts.get("rows_hashed")), number(facts.get("validation_rows"))
+    # None that repeats among few rows does not say that none will: one more is reckoned with.
+    chance = t.leak_over_duplicates * (natural + (1 / seen if seen else 0.0))
     # Rows that repeat by chance do so in validation as well, and a small set of them more or less often.
     limit = max(t.leak_overlap, chance + (t.leak_sds * math.sqrt(chance / rows) if rows else 0.0))
     if share <= limit:
@@ -71,9 +72,12 @@ def _feature(facts: Mapping[str, Any], t: Thresholds) -> Judged:
     if best is None:
         return None
     rest = max(second or 0.0, number(facts.get("guess_score")) or 0.0)
+    rows = number(facts.get("rows"))
+    # Scored on half of the rows: on few of them a strong column may look like a telling one.
+    error = math.sqrt(max(0.0, best * (1 - best)) / (0.5 * rows)) if rows else 0.0
     lift = (best - rest) / (1 - rest) if rest < 1 else 0.0
     limit = t.leak_feature_regression if facts.get("task") == "regression" else t.leak_feature
-    if best < limit or lift < t.leak_lift:
+    if best - t.leak_errors * error < limit or lift < t.leak_lift:
         return CLEAR
     name = facts.get("feature")
     text = (

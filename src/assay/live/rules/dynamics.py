@@ -320,7 +320,9 @@ def plateau(w: Window, t: Thresholds, good_start: bool = False) -> Judged:
         return None
     level = w.level() or 0.0
     reference = w.start()
-    limit = reference - max((1 - t.plateau_frac) * abs(reference), t.plateau_noise * _error_of_level(w))
+    # Where the noise could hide all that was learned, a fall worth having is believed: more rows will tell.
+    hidden = min(t.plateau_noise * _error_of_level(w), t.plateau_hidden * abs(reference))
+    limit = reference - max((1 - t.plateau_frac) * abs(reference), hidden)
     if level <= limit or (not _at_chance(w, t, level) and _metric_moved(w, t)):
         return CLEAR
     text = f"after {w.row} rows the loss is still {level:.4g}; it began at {w.init:.4g}"

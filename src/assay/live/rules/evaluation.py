@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -37,6 +38,17 @@ def _worse_run(values: list[float], best_at: int, limit: float, sign: float) -> 
     return held
 
 
+def _sampling_error(w: Window, name: str, value: float) -> float:
+    """Standard error of a metric for being measured on so few rows; 0.0 if their number is not known.
+
+    A share's is binomial. A loss of single rows spreads about as far as it is large.
+    """
+    if not w.validation_rows:
+        return 0.0
+    share = names.in_unit_range(name) and 0.0 <= value <= 1.0
+    return (math.sqrt(value * (1 - value)) if share else abs(value)) / math.sqrt(w.validation_rows)
+
+
 def overfit(w: Window, t: Thresholds) -> Judged:
     """Class 11: validation loss climbs while the training loss falls."""
     name = validation_loss(w)
@@ -48,30 +60,55 @@ def overfit(w: Window, t: Thresholds) -> Judged:
     values = [v for _, v in series]
     best_at = min(range(len(values)), key=values.__getitem__)
     best = values[best_at]
-    noise = evaluation_noise(values)
-    limit = best + max(t.overfit_rise * abs(best), t.evaluation_noise * noise)
+    chance = t.overfit_errors * _sampling_error(w, name, best)
+    limit = best + max(t.overfit_rise * abs(best), t.evaluation_noise * evaluation_noise(values), chance)
     held = _worse_run(values, best_at, limit, 1.0)
-    if held == 0:
-        return CLEAR
-    if (
-        held < t.overfit_evaluations
-        or not _training_fell(w, series[best_at][0], t)
-        or _data_changed(w, series, t)
-    ):
+    since = series[best_at][0]
+    text = f"{name} is {values[-1]:.4g}, its best {best:.4g} at step {since.step}; training falls on"
+    if held >= t.overfit_evaluations:
+        rule = f"worse than its best by {t.overfit_rise:.0%} in {t.overfit_evaluations} evaluations"
+        fell = _training_fell(w, since, t.overfit_train_drop)
+    else:
+        end, limit = _climbs_to(w, values, best_at, t), best + max(t.overfit_projected * abs(best), chance)
+        if end is None or end < limit:
+            return CLEAR if held == 0 else None
+        rule = f"climbs steadily, at this rate to {end:.4g}"
+        fell = _training_fell(w, since, t.overfit_steep_drop)
+    if not fell or _data_changed(w, series, t):
         return None
-    text = f"{name} is {values[-1]:.4g}, its best {best:.4g} at step {series[best_at][0].step}; training falls on"
-    rule = f"worse than its best by {t.overfit_rise:.0%} in {t.overfit_evaluations} evaluations"
     return Finding(11, values[-1], best, rule, limit, text)
 
 
-def _training_fell(w: Window, since: Evaluation, t: Thresholds) -> bool:
+def _climbs_to(w: Window, values: list[float], best_at: int, t: Thresholds) -> float | None:
+    """Where a steady climb since the best leads in as many evaluations again, or by the end of the plan.
+
+    None if there is no such climb, or no plan.
+    """
+    climb = values[best_at + 1 :][-t.overfit_trend_window :]
+    low = values[best_at] + max(
+        t.overfit_least * abs(values[best_at]), t.evaluation_noise * evaluation_noise(values)
+    )
+    since = len(values) - 1 - best_at
+    if not w.progress or since < t.overfit_trend or min(climb[-3:]) <= low:
+        return None
+    middle, mean = (len(climb) - 1) / 2, sum(climb) / len(climb)
+    spread = sum((i - middle) ** 2 for i in range(len(climb)))
+    slope = sum((i - middle) * v for i, v in enumerate(climb)) / spread
+    rest = sum((v - mean - slope * (i - middle)) ** 2 for i, v in enumerate(climb))
+    if slope <= t.overfit_trend_errors * math.sqrt(rest / (len(climb) - 2) / spread):
+        return None
+    left = w.evaluations_count * max(0.0, 1 / w.progress - 1)
+    return mean + slope * (middle + min(since, left))
+
+
+def _training_fell(w: Window, since: Evaluation, drop: float) -> bool:
     now = w.smooth.last
     if now is None or since.loss is None:
         trained = [n for n in w.evaluations[-1].metrics if names.of_training(n) and names.is_loss(n)]
         pairs = [(since.metrics.get(n), w.evaluations[-1].metrics[n]) for n in trained]
-        return any(a is not None and b < a - t.overfit_train_drop * abs(a) for a, b in pairs)
+        return any(a is not None and b < a - drop * abs(a) for a, b in pairs)
     # A loss around zero (a policy's) goes up and down by its noise alone.
-    return now < since.loss - max(t.overfit_train_drop * abs(since.loss), 0.5 * w.noise(100))
+    return now < since.loss - max(drop * abs(since.loss), 0.5 * w.noise(100))
 
 
 def _data_changed(w: Window, series: Series, t: Thresholds) -> bool:
@@ -120,12 +157,15 @@ def _training_jumped(w: Window, since: Evaluation, t: Thresholds) -> bool:
 
 
 def _training_dropped(w: Window, since: Evaluation, t: Thresholds) -> bool:
-    """Whether the training loss fell at once after the best evaluation, unlike before; or its batches changed."""
+    """Whether the training loss fell at once after the best evaluation, unlike before; or its batches changed.
+
+    What is learned by heart falls faster and faster; other data is one step.
+    """
     means = [(e.row, e.mean) for e in w.evaluations if e.mean is not None and e.mean > 0]
     falls = [(row, a / b) for (_, a), (row, b) in pairwise(means) if a is not None and b]
-    after = [f for row, f in falls if row > since.row][:2]
+    after = [f for row, f in falls if row > since.row]
     before = [f for row, f in falls if row <= since.row][-4:]
-    if after and before and max(after) > t.regression_drop * max(1.0, median(before)):
+    if after and before and max(after[:2]) > t.regression_drop * max(1.0, median(before), *after[2:3]):
         return True
     entropy = w.signal("label_entropy")
     now, then = entropy.since(since.row + 1), entropy.since(max(1, since.row - 40))
@@ -147,7 +187,8 @@ def metric_regression(w: Window, t: Thresholds) -> Judged:
     best_at = min(range(len(values)), key=lambda i: sign * values[i])
     best = values[best_at]
     worst = max(values[: best_at + 1], key=lambda v: sign * v)
-    spread = t.seed_sd if t.seed_sd is not None else evaluation_noise(values)
+    noise = max(evaluation_noise(values), _sampling_error(w, name, best))
+    spread = t.seed_sd if t.seed_sd is not None else noise
     scale = max(abs(best), abs(worst - best))
     drop = max(t.regression_sd * spread, t.regression_frac * scale)
     held = _worse_run(values, best_at, best + sign * drop, sign)
@@ -157,7 +198,7 @@ def metric_regression(w: Window, t: Thresholds) -> Judged:
     if held < t.regression_evaluations:
         return None
     since = series[best_at][0]
-    if _training_fell(w, since, t) and not (
+    if _training_fell(w, since, t.overfit_train_drop) and not (
         _training_jumped(w, since, t) or _fell_at_once(series, best_at, sign, t)
     ):
         return None
@@ -212,7 +253,9 @@ def _fine(w: Window, name: str) -> bool:
 
 def class_collapse(w: Window, t: Thresholds, classes: int | None = None) -> Judged:
     """Class 14: every example gets the same answer."""
-    if (w.progress is not None and w.progress < t.collapse_plan_frac) or sweeping(w, t):
+    # A loss below zero is no likelihood: that it fell does not say that a policy has left its first answers.
+    patience = 2 if w.loss.lowest < 0 else 1
+    if (w.progress is not None and w.progress < patience * t.collapse_plan_frac) or sweeping(w, t):
         return None
     recent = list(w.evaluations)[-t.collapse_evaluations :]
     if len(recent) < t.collapse_evaluations:
@@ -280,11 +323,11 @@ def validation_better(w: Window, t: Thresholds, dropout: bool | None) -> Judged:
     return None
 
 
-def first_too_good(w: Window, t: Thresholds, rows: float | None = None) -> Judged:
+def first_too_good(w: Window, t: Thresholds) -> Judged:
     """Class 16: nearly perfect at the first evaluation although the training loss has hardly fallen."""
     if w.evaluations_count != 1 or w.init is None or w.smooth.last is None or w.resumed:
         return None
-    if rows is not None and rows < t.leak_first_rows:
+    if w.validation_rows is not None and w.validation_rows < t.leak_first_rows:
         return None
     if w.smooth.last < 0.5 * w.init or (w.chance is not None and w.init < t.plateau_good_start * w.chance):
         return None  # a fine-tuned model may well be nearly perfect from the start
