@@ -194,8 +194,10 @@ class ExperimentFiles:
 
     def ended(self, attempt: int = 1, *, step: int = 100, reason: str = "completed", **more: Any) -> None:
         """The training loop's end and the process's."""
-        fields = {"reason": reason, "step": step, "epoch": 0, "final_metrics": {}, "exception": None, **more}
-        self.event("training_ended", attempt, **fields)
+        grown = [self.folder / name for name in ("metrics.jsonl", "alerts.jsonl")]
+        sizes = {path.name: path.stat().st_size for path in grown if path.exists()}
+        fields = {"reason": reason, "step": step, "epoch": 0, "final_metrics": {}, "exception": None}
+        self.event("training_ended", attempt, **{**fields, "sizes": sizes, **more})
         self.event(
             "attempt_ended", attempt, outcome="exited", exit_code=0, signal=None, resources={"wall_s": 1.0}
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,19 +83,18 @@ def restore(where: str, name: str, out: Path | None, as_json: bool) -> int:
 
     The weights of a copy are plain safetensors. Exit 1 if the checkpoint does not hold: then nothing is changed.
     """
-    from assay.core.errors import UsageError
+    from assay.runtime.files import copy_tree, explaining
 
     folder, only = _find(where)
     item = _chosen(folder, only or name, required=True)[0]
     row = _verified(item, deep=True)
     done = ""
     if row["ok"] and out is not None:
-        if out.exists():
-            raise UsageError("already exists", where=str(out), next="name a folder that does not exist yet")
-        shutil.copytree(item.folder, out)
+        copy_tree(item.folder, out)
         done = str(out)
     elif row["ok"]:
-        folder.point("resume", item.name)
+        with explaining(folder.path):
+            folder.point("resume", item.name)
         done = "the next attempt resumes from it"
     if as_json:
         click.echo(json.dumps({"schema": RESTORE_SCHEMA, **row, "restored": done or None}, indent=2))
@@ -108,36 +107,40 @@ def restore(where: str, name: str, out: Path | None, as_json: bool) -> int:
 
 def _find(where: str) -> tuple[Folder, str | None]:
     """The folder of checkpoints, and the one in it that was meant, if one was."""
+    from assay.cli.experiment import root_of
     from assay.core.errors import UsageError
+    from assay.readers.training import folder_of
     from assay.track._checkpoint.manifest import MANIFEST, NAME
     from assay.track.checkpoint import Folder
-    from assay.track.experiments import experiments_root, ids
 
     place = Path(where)
     if (place / MANIFEST).is_file() or (place.is_dir() and NAME.match(place.name)):
         return Folder(place.absolute().parent), place.absolute().name
-    root = experiments_root()
-    for candidate in (place / "checkpoints", place, root / where / "checkpoints", root / where):
-        if candidate.is_dir():
-            return Folder(candidate), None
-    known = ", ".join(ids(root)[-5:]) or "none"
-    raise UsageError(
-        "no such experiment or folder", where=where, allowed=known, next="`assay experiment list`"
-    )
+    try:
+        # An id first: frameworks leave folders that are called like the experiment beside the script.
+        base = folder_of(root_of(None), where)
+    except UsageError:
+        if not place.is_dir():
+            raise
+        base = place
+    return Folder(base / "checkpoints" if (base / "checkpoints").is_dir() else base), None
 
 
 def _chosen(folder: Folder, name: str | None, *, required: bool = False) -> Sequence[Stored]:
     from assay.core.errors import UnreadableInput, UsageError
     from assay.track._checkpoint.manifest import MANIFEST
 
+    if not os.access(folder.path, os.R_OK | os.X_OK):
+        raise UnreadableInput("cannot read: Permission denied", where=str(folder.path))
     everything = folder.all()
     if required and not everything and name is None:
         raise UnreadableInput("no checkpoints here", where=str(folder.path))
     if name is None:
         return everything
-    if (folder.path / name / MANIFEST).is_file():
-        return [folder.stored(name)]
+    # A pointer is followed first: what is marked, judged and resumed from has a name of its own.
     meant = (folder.pointed(name) or name) if name in ("last", "best") else name
+    if (folder.path / meant / MANIFEST).is_file():
+        return [folder.stored(meant)]
     found = [item for item in everything if item.name == meant]
     if not found:
         names = ", ".join(item.name for item in everything[-5:])

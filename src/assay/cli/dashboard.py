@@ -113,7 +113,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
         means.append(sum(v / len(part) for v in part))
     low, high = min(means), max(means)
     span = high - low
-    if not (span > 0 and math.isfinite(span)):
+    # Means of one and the same number differ in their last bit.
+    if not (span > 1e-12 * max(abs(low), abs(high)) and math.isfinite(span)):
         return SPARKS[3] * count
     return "".join(SPARKS[min(7, int((m - low) / span * 8))] for m in means)
 

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from assay.cli.train import Seconds
 
 if TYPE_CHECKING:
     from assay.core.experiment import Experiment
@@ -51,6 +53,8 @@ def list_(phase: str | None, recover: bool, root: Path | None, as_json: bool) ->
     if recover:
         _recover(place)
     found = read_experiments(place)
+    for why in _unread(place, {e.id for e in found}):
+        click.echo(f"assay: {why}; it is left out", err=True)
     others = {e.id: e for e in found}
     lines = [line(e, others) for e in found if phase is None or e.phase == phase]
     active = active_of(found)
@@ -126,7 +130,7 @@ def note(name: str, text: str, root: Path | None) -> int:
 @click.option("--reason", required=True, help="Why; it is recorded.")
 @click.option(
     "--wait-s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=60.0,
     show_default=True,
     help="For the training to stop.",
@@ -312,6 +316,30 @@ def writable(name: str, root: Path | None) -> Path:
             next=f"`assay experiment import {folder.parent}`",
         )
     return folder
+
+
+def _unread(root: Path, read: Container[str]) -> Iterator[str]:
+    """Why experiments of a root cannot be read; an empty folder is an id that was reserved and never used.
+
+    Raises:
+        UnreadableInput: if the root itself cannot be.
+    """
+    from assay.core.errors import UnreadableInput
+    from assay.readers.training import read_any
+    from assay.track.experiments import ids
+
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        raise UnreadableInput("cannot read: Permission denied", where=str(root))
+    for name in ids(root):
+        if name in read:
+            continue
+        try:
+            if any((root / name).iterdir()):
+                read_any(root / name)
+        except UnreadableInput as error:
+            yield f"{error.where}: {error.what}"
+        except OSError as error:
+            yield f"{root / name}: cannot read: {error.strerror}"
 
 
 def _ids(root: Path) -> list[str]:

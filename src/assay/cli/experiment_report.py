@@ -7,11 +7,11 @@ from pathlib import Path
 
 def find(name: str) -> Path | None:
     """The experiment's folder; None if no experiment is called so."""
+    from assay.cli.experiment import root_of
     from assay.core.errors import UsageError
     from assay.readers.training import folder_of
-    from assay.track.experiments import experiments_root
 
-    root = experiments_root()
+    root = root_of(None)
     if not root.is_dir() and not Path(name).is_dir():
         return None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,23 @@ import click
 STOPPED, FAILED, INTERRUPTED = 1, 6, 130
 SCHEMA = "train/1"
 TAIL_LINES = 12
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds: NaN passes every comparison of a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number.
+
+        Raises:
+            UsageError: if it is not finite.
+        """
+        from assay.core.errors import UsageError
+
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            raise UsageError(f"{value!r} is no number of seconds", where=param.opts[0] if param else "")
+        return found
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -47,13 +65,13 @@ TAIL_LINES = 12
 @click.option("--attach", metavar="EXP", help="Watch an attempt again whose watcher was killed.")
 @click.option(
     "--max-duration",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="S",
     help="Stop after so many seconds.",
 )
-@click.option("--stop-grace", type=click.FloatRange(0), default=30.0, show_default=True, metavar="S",
+@click.option("--stop-grace", type=Seconds(0), default=30.0, show_default=True, metavar="S",
               help="Between a request to stop and SIGTERM.")  # fmt: skip
-@click.option("--kill-grace", type=click.FloatRange(0), default=10.0, show_default=True, metavar="S",
+@click.option("--kill-grace", type=Seconds(0), default=10.0, show_default=True, metavar="S",
               help="Between SIGTERM and SIGKILL.")  # fmt: skip
 @click.option("--alert-webhook", metavar="URL", help="Post each alert there as JSON.")
 @click.option(
@@ -120,6 +138,8 @@ def _run(command: tuple[str, ...], options: Mapping[str, Any]) -> Ended:
     from assay.track.experiments import experiments_root
 
     root = experiments_root()
+    # Before anything starts: a training that nobody watches would be left behind.
+    options = {**options, "delivery": _delivery(options), "diagnose": _program(options, "diagnose")}
     if options["attach"]:
         if command or options["resume"] or options["name"]:
             raise UsageError("--attach takes no command and no other experiment", where="--attach")
@@ -154,7 +174,7 @@ def _chosen(root: Path, command: tuple[str, ...], options: Mapping[str, Any]) ->
         _refuse_plan(options)
         command = command or before
     if not command:
-        raise UsageError("which command?", where="assay train", next="`assay train -- python train.py`")
+        raise UsageError("no command was given", where="assay train", next="`assay train -- python train.py`")
     _require_program(command)
     return folder or session.open_experiment(root, _wanted(options)), command
 
@@ -178,7 +198,7 @@ def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *,
         ) as shown,
     ):
         shown.say(f"{process.folder.name} attempt {process.attempt}, process {process.pid}: {process.folder}")
-        desk = Desk(process.folder, shown.say, _delivery(options))
+        desk = Desk(process.folder, shown.say, options["delivery"])
         supervisor = Supervisor(
             process.folder,
             process.attempt,
@@ -205,27 +225,47 @@ def _watch(process: Any, options: Mapping[str, Any], interrupts: _Interrupts, *,
         shown.update(supervisor)
         for problem in desk.judge.problems:
             shown.say(problem)
-        found = diagnosis.write(process.folder, _words(options["diagnose"], "--diagnose"))
+        found = diagnosis.write(process.folder, options["diagnose"])
         desk.close()
     return _told(process, supervisor, fields, found, interrupted=interrupts.count > 0)
 
 
 def _delivery(options: Mapping[str, Any]) -> Any:
+    from urllib.parse import urlsplit
+
+    from assay.core.errors import UsageError
     from assay.live.alerts import Delivery
 
-    command = _words(options["alert_command"], "--alert-command")
-    return Delivery(webhook=options["alert_webhook"], command=command)
+    url = options["alert_webhook"]
+    if url is not None:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(
+                f"{url!r} is no URL", where="--alert-webhook", allowed="http://... or https://..."
+            )
+    return Delivery(webhook=url, command=_program(options, "alert_command"))
 
 
-def _words(text: str | None, where: str) -> tuple[str, ...]:
+def _program(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The words of an option that names a program; none if it was not given."""
     import shlex
 
     from assay.core.errors import UsageError
 
+    text, where = options[name], f"--{name.replace('_', '-')}"
+    if text is None:
+        return ()
     try:
-        return tuple(shlex.split(text or ""))
+        words = tuple(shlex.split(text))
     except ValueError as error:
         raise UsageError(f"cannot be split into words: {error}", where=where) from error
+    if not words:
+        raise UsageError("it is empty", where=where)
+    _require_program(words)
+    return words
 
 
 def _told(
@@ -358,9 +398,11 @@ def _next_lines(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterat
             f"{sys.executable}"
         )
     elif mechanism or fields["outcome"] == "stopped":
-        for line in dict.fromkeys([*ideas[:2], *ideas[-1:]]):
+        # What ended well has nothing to go on with: the last idea is how to resume.
+        last = [] if summary["verdict_exit_code"] == 0 else ideas[-1:]
+        for line in dict.fromkeys([*ideas[:-1][:2], *last]):
             yield f"  next: {one_line(line, 300)}"
-    else:
+    if fields["outcome"] == "exited":
         yield f"  next: `assay report {name}`, `assay gate training {name}`"
 
 

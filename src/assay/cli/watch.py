@@ -30,9 +30,9 @@ def watch(name: str | None, once: bool, follow: bool | None) -> int:
 
     Without a name: the experiment that trains now, else the newest study.
     """
-    from assay.track.experiments import experiments_root
+    from assay.cli.experiment import root_of
 
-    root = experiments_root()
+    root = root_of(None)
     chosen = _experiment(root, name)
     if chosen is None:
         if once:

@@ -154,12 +154,16 @@ class Checkpointer:
     # --- saving -----------------------------------------------------------------------------------------------------
 
     def due(self, step: int, epoch: int | None = None) -> bool:
-        """Whether a checkpoint should be saved now: by the cadence, or because a signal asks for it."""
+        """Whether a checkpoint is due: by the cadence, at the planned end, or because a signal asks for it."""
         if not self._ours():
             return False
         self._at = (step, epoch)
         self._proofs.reap()
-        return self._asked() is not None or self.cadence.due(step, epoch)
+        plan = getattr(self.run, "plan", None) or {}
+        last = step == plan.get("total_steps")
+        if self.policy.epochs is not None and epoch is not None:
+            last = last or epoch + 1 == plan.get("total_epochs")
+        return self._asked() is not None or self.cadence.due(step, epoch, last=last)
 
     def save(
         self,
@@ -211,7 +215,7 @@ class Checkpointer:
             except Exception as error:  # noqa: BLE001 - the state is the user's: his loop must not end here
                 self._failed(f"ckpt-{step:08d}", "write", error)
                 return None
-            job = replace(job, is_best=is_best, value=value)
+            job = replace(job, is_best=is_best, value=value, restore=job.restore or is_best)
             self._queue(job)
         name = self._start(job, wait=wait)
         self.cadence.saved(step, epoch, time.monotonic() - begun)
@@ -260,8 +264,18 @@ class Checkpointer:
         self._proofs.finish()
         self._rotate()
 
-    def close(self) -> None:
-        """`join`, and give the signals back."""
+    def close(self, *, completed: bool = False) -> None:
+        """`join`, and give the signals back.
+
+        Args:
+            completed: training ended by itself, so that the newest checkpoint is its result: proven by a restore too.
+        """
+        if completed and self._ours():
+            self._free(wait=True)
+            last = self.latest()
+            if last is not None and last.verified != "restore" and last.name not in self._proofs.names:
+                self._proofs.add(last.name, self._at[0], last=True)
+                self._proofs.committed(last.name)
         self.join()
         if self.policy.preemption is not None:
             self.policy.preemption.close()
@@ -400,7 +414,7 @@ class Checkpointer:
         )
         self._saves += 1
         nth = self.policy.verify_every > 0 and self._saves % self.policy.verify_every == 0
-        wanted = self.policy.verify == "restore" or nth or reason in ("final", "best")
+        wanted = self.policy.verify == "restore" or nth or reason == "final"
         return _Job(manifest, encoded, is_best=False, value=None, restore=wanted)
 
     def _start(self, job: _Job, *, wait: bool) -> str | None:

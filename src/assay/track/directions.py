@@ -22,6 +22,17 @@ LOWER = frozenset(
     }
 )  # fmt: skip
 """Words that lower is better for."""
+HIGHER = frozenset(
+    {
+        "acc", "accuracy", "auc", "auroc", "auprc", "ap", "map", "precision", "recall", "score", "bleu", "rouge",
+        "meteor", "chrf", "f", "f1", "fbeta", "reward", "return", "returns", "iou", "miou", "dice", "r2", "corr",
+        "correlation", "pearson", "spearman", "kappa", "mcc", "likelihood", "psnr", "ssim", "top", "em", "exact",
+        "match", "hit", "hits", "ndcg", "mrr", "success", "win", "wins", "winrate", "pass", "elo", "throughput", "gain",
+        "coverage", "sensitivity", "specificity", "tpr", "tnr", "quality", "correct", "agreement", "purity",
+        "silhouette", "elbo",
+    }
+)  # fmt: skip
+"""Words that higher is better for, as for every name that no table knows: then it is a guess, and said."""
 HIGHER_PHRASES = ("neg_", "negative_", "log_likelihood", "loglikelihood", "error_free", "inverse_")
 """Parts of a name that turn it round: scikit-learn's `neg_mean_squared_error` is better when higher."""
 LOWER_PHRASES = (
@@ -37,6 +48,15 @@ TARGET = re.compile(
 
 def infer(name: str) -> str:
     """`min` or `max` from a metric's name."""
+    return _told(name) or "max"
+
+
+def guessed(name: str) -> bool:
+    """Whether nothing in a metric's name tells its direction."""
+    return _told(name) is None
+
+
+def _told(name: str) -> str | None:
     lowered = name.lower()
     if any(p in lowered for p in HIGHER_PHRASES):
         return "max"
@@ -44,7 +64,9 @@ def infer(name: str) -> str:
         return "min"
     words = [w.lower() for w in _WORDS.findall(name.replace("/", "_"))]
     pairs = {"".join(words[i : i + 2]) for i in range(len(words))}  # CrossEntropy, l1, log-loss
-    return "min" if LOWER & ({*words} | pairs) or any(w.endswith("loss") for w in words) else "max"
+    if LOWER & ({*words} | pairs) or any(w.endswith("loss") for w in words):
+        return "min"
+    return "max" if HIGHER & ({*words} | pairs) else None
 
 
 def word(direction: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,8 @@ def make_plan(
 
     Args:
         primary_metric: the one metric that the experiment is judged by.
-        direction: of it; or metric → direction for several.
+        direction: of it; or metric → direction for several. Without one its name tells; a name that tells nothing is
+            taken as `max`, and that is said on stderr.
         thresholds: of `floor`, `goal`, `stretch`: numbers, or text such as `> 0.9`.
         total_steps: planned.
         total_epochs: planned.
@@ -108,7 +110,12 @@ def make_plan(
         way = directions.word(direction) if isinstance(direction, str) else declared.get(primary_metric)
         if len(ways | ({way} if way else set())) > 1:
             raise ValueError(f"the thresholds of {primary_metric!r} and its direction contradict each other")
-        way = way or next(iter(ways), None) or directions.infer(primary_metric)
+        way = way or next(iter(ways), None)
+        if way is None:
+            way = directions.infer(primary_metric)
+            if directions.guessed(primary_metric):
+                told = f"nothing says which way {primary_metric!r} gets better; {way} is taken"
+                print(f"assay: {told}. Next: direction='min' or 'max'", file=sys.stderr)
         plan["primary_metric"] = {"name": str(primary_metric), "direction": way}
         if limits:
             plan["primary_metric"]["thresholds"] = limits

@@ -228,6 +228,14 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def parse(line: bytes) -> dict[str, Any] | None:
     """A line as an object; None if it is none."""
     try:

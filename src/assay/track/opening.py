@@ -125,7 +125,13 @@ def experiment(  # noqa: PLR0913 - the public door: every argument may be left o
 
 
 def _attempt(folder: Path, plan: Mapping[str, Any], name: str, stop: Stop, *, adopt: bool) -> Run:
-    """A new attempt of this process."""
+    """A new attempt of this process; a run that does nothing where another process trains there now."""
+    other = files.claim(folder / ".tracker.lock")
+    if other is None:
+        why = "another process records this experiment"
+        print(f"assay: {folder.name}: {why} now; this one is not recorded", file=sys.stderr)
+        return Run(folder, name=name, plan=plan, stop=stop, off=why)
+    os.close(other)
     started = experiments.start_attempt(folder, command=system.command_line())
     run = Run(folder, attempt=started["attempt"], name=name, plan=_plan_of(folder, plan), stop=stop)
     run.open(adopt=adopt, own_attempt=started)

@@ -24,6 +24,8 @@ SLOW_TICK_S = 1.0
 CLOSE_S = 10.0
 EVENTS_LIMIT = 10_000
 """Events that wait for a full disk; beyond it the oldest are lost."""
+LINES = ("metrics.jsonl", "alerts.jsonl")
+"""Files that only grow: how long they were stands in the event of the end, so that lines cannot be taken away."""
 _ROUNDED = ("step_s", "step_cpu_s", "data_wait_s")
 _STATES = {"completed": "trained", "stopped": "trained", "exception": "crashed"}
 
@@ -177,6 +179,7 @@ class Recorder:
         said = None if error is None else describe_exception(error)
         bad = {"nonfinite": found.bad} if found.bad else {}
         fields = {"reason": reason, **place, "final_metrics": found.finite, **bad, "exception": said}
+        fields["sizes"] = {name: size for name in LINES if (size := files.size_of(self.folder / name))}
         self.event("training_ended", fields)
         self.writer.close(CLOSE_S)
         self._snapshot(sync=True)

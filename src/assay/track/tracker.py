@@ -670,7 +670,8 @@ class Run:
         if self.disabled or record is None or record.ended:
             return
         if self._checkpointer is not None:
-            self._safely("checkpoint", lambda _: self._checkpointer.close())
+            completed = reason == "completed" and not by
+            self._safely("checkpoint", lambda _: self._checkpointer.close(completed=completed))
         place = {"step": self.step or None, "epoch": self.epoch}
         told = {"by": by} if by else {}
         self._safely(

@@ -47,10 +47,20 @@ def damage(folder: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"y")
 
 
+def test_an_id_is_the_experiment_though_a_folder_is_called_so(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning leaves a folder `exp-001` beside the script; the id still means ours, a path means the path."""
+    theirs = Path("exp-001/attempt-1/checkpoints")
+    theirs.mkdir(parents=True)
+    assert "ckpt-00000003" in asked(capsys, "list", "exp-001")[1]
+    assert asked(capsys, "list", "./exp-001") == (0, "")
+
+
 def test_list_by_id_folder_and_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same list for the id, the experiment's folder and the folder of checkpoints; one for a checkpoint's own."""
     found = [asked(capsys, "list", where) for where in ("exp-001", str(project.parent), str(project))]
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1] == found[2] == asked(capsys, "list", "1")
     lines = found[0][1].splitlines()
     assert [line.split()[0] for line in lines] == ["ckpt-00000001", "ckpt-00000002", "ckpt-00000003"]
     assert lines[1].endswith("best")
@@ -100,12 +110,14 @@ def test_restore_copies_or_points(project: Path, capsys: pytest.CaptureFixture[s
     assert code == 0
     assert json.loads(out)["level"] == "restore"
     assert asked(capsys, "verify", str(Path.cwd() / "copy"))[0] == 0
-    assert asked(capsys, "restore", "exp-001", "--name", "ckpt-00000001")[0] == 0
     run = Quiet()
     run.attempt = 2
-    state = Checkpointer(run, project, verify_every=0).load()
-    assert state is not None
-    assert state["n"] == 1
+    for name, step in (("ckpt-00000001", 1), ("best", 2)):
+        code, out = asked(capsys, "restore", "exp-001", "--name", name)
+        assert (code, out.split()[1]) == (0, f"ckpt-0000000{step}:")
+        state = Checkpointer(run, project, verify_every=0).load()
+        assert state is not None
+        assert state["n"] == step
     (project / "resume").unlink()
     damage(project, "ckpt-00000003")
     assert asked(capsys, "restore", "exp-001", "--name", "last")[0] == 1

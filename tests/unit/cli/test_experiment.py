@@ -13,11 +13,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from cli_call import Call
 
 from assay.core.experiment import ExperimentState
 from assay.readers.training import read_any, read_state
 from assay.track.system import process_started
+from cli_call import Call
 from experiment_files import PLAN, RESULT, ExperimentFiles, boot_id, sha, sound
 
 OLD_EVENT = {"timestamp": "2026-01-02T03:04:05+00:00", "experiment_id": "exp-001", "experiment_name": "n"}
@@ -54,6 +54,18 @@ def test_the_list_names_metric_tier_and_difference(assay: Call, root: Path) -> N
     shown = assay("experiment", "list").out
     assert "accuracy=0.9" in shown
     assert "A wider layer reaches 0.9" in shown
+
+
+def test_what_cannot_be_listed_is_named(assay: Call, root: Path) -> None:
+    """A folder that is no experiment is said to be left out; an id that was only reserved is nothing."""
+    sound(root, "exp-001")
+    (root / "exp-002").mkdir()
+    (root / "exp-003" / "events.jsonl").mkdir(parents=True)
+    said = assay("experiment", "list", "--json")
+    assert [line["id"] for line in said.json["experiments"]] == ["exp-001"]
+    assert said.err.count("\n") == 1
+    assert "exp-003: no experiment" in said.err
+    assert "left out" in said.err
 
 
 def test_the_list_can_be_of_one_phase(assay: Call, root: Path) -> None:
@@ -383,14 +395,17 @@ def test_import_never_writes_over_another_experiment(assay: Call, root: Path, tm
     assert tree(root) == before
 
 
-def test_the_older_layout_can_be_listed_and_judged_where_it_lies(assay: Call, tmp_path: Path) -> None:
-    """Without an import; what would write is refused with the way to do it."""
+def test_the_older_layout_can_be_looked_at_where_it_lies(assay: Call, tmp_path: Path) -> None:
+    """Without an import, by every command; what would write is refused with the way to do it."""
     source = zo(tmp_path)
     assert [e["id"] for e in assay("experiment", "list", "--json").json["experiments"]] == [
         "exp-001",
         "exp-002",
     ]
     assert assay("gate", "training", source / "exp-001").code == 5
+    assert assay("watch", "--once").out.startswith("exp-00")
+    assert assay("checkpoint", "list", "exp-001").code == 0
+    assert assay("report", "exp-001", "--out", tmp_path / "report.html").code == 0
     refused = assay("experiment", "note", "exp-001", "x")
     assert refused.code == 2
     assert "assay experiment import" in refused.err

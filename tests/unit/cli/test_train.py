@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_call import Call
 
 from assay.core.errors import SpecError, UsageError
 from assay.live import session
 from assay.live.attempt import ending_of
 from assay.track.files import append_event
+from cli_call import Call
 
 OK = [sys.executable, "-c", "print('hello')"]
 
@@ -107,7 +107,7 @@ def test_no_permission(assay: Call, home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        ([], ["which command?"]),
+        ([], ["no command was given", "assay train --"]),
         (["--require-hypothesis", "--", *OK], ["there is no hypothesis", "--hypothesis"]),
         (["--hypothesis", " ", "--", *OK], ["it is empty"]),
         (["--primary", "loss:down", "--", *OK], ["--primary", "NAME:min or NAME:max"]),
@@ -125,6 +125,12 @@ def test_no_permission(assay: Call, home: Path) -> None:
         (["--attach", "exp-077"], ["no experiment 'exp-077'"]),
         (["--attach", "exp-001", "--", *OK], ["takes no command"]),
         (["--parent", "exp-077", "--", *OK], ["exp-077"]),
+        (["--max-duration", "nan", "--", *OK], ["--max-duration", "nan"]),
+        (["--stop-grace", "inf", "--", *OK], ["--stop-grace", "inf"]),
+        (["--alert-command", "a 'b", "--", *OK], ["--alert-command", "No closing quotation"]),
+        (["--alert-command", "", "--", *OK], ["--alert-command", "empty"]),
+        (["--alert-webhook", "nowhere", "--", *OK], ["--alert-webhook", "https://"]),
+        (["--alert-webhook", "http://[", "--", *OK], ["--alert-webhook", "https://"]),
     ],
 )
 def test_refused_before_anything_is_made(
@@ -133,6 +139,13 @@ def test_refused_before_anything_is_made(
     """A wrong request is exit 2 with what is allowed, and leaves no experiment behind."""
     assay("train", *arguments).refused(2, *fragments)
     assert not list(home.glob("exp-*"))
+
+
+@pytest.mark.parametrize("option", ["--alert-command", "--diagnose"])
+def test_a_program_that_is_not_there_is_said_before_the_start(assay: Call, home: Path, option: str) -> None:
+    """Not only when the first alert would need it, and with no training left behind."""
+    assay("train", option, "no-such-program --flag", "--", *OK).refused(6, "no-such-program")
+    assert not home.exists()
 
 
 def test_bad_configuration(assay: Call, home: Path) -> None:

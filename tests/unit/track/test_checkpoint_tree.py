@@ -112,6 +112,27 @@ def test_channels_last_keeps_its_order_of_memory(shape: tuple[int, ...], tmp_pat
     assert torch.equal(load_file(tmp_path / "model.safetensors")["w"], tensor)
 
 
+@given(
+    names=st.lists(
+        st.text("ab.-0", min_size=1, max_size=100) | st.just("attached-000-a") | st.just("attached-1-a"),
+        max_size=4,
+        unique=True,
+    ).map(lambda names: [name for name in names if name.strip(".")])
+)
+def test_files_of_a_state_that_was_read_are_written_under_the_same_names(
+    names: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What a restore encodes again has the same text: a file's number in the checkpoint is not part of its name."""
+    folder = tmp_path_factory.getbasetemp()
+    for name in names:
+        (folder / name).touch()
+    written = encode({"files": {name: Attachment(folder / name) for name in names}}, copy=False)
+    for name in written.attachments:
+        (folder / name).touch()
+    (folder / "state.json").write_bytes(written.text())
+    assert encode(read_state(folder, verify=False), copy=False).text() == written.text()
+
+
 def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     """Two names of one memory are written once and are one tensor after a restore."""
     shared = torch.randn(4, 4)

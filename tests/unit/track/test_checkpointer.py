@@ -385,6 +385,44 @@ def test_every_nth_best_and_final_are_restored_in_a_process(tmp_path: Path) -> N
     assert [item.verified for item in made.all()] == ["digest", "restore", "restore", "restore"]
 
 
+@pytest.mark.parametrize(
+    ("plan", "options", "expected"),
+    [
+        ({"total_epochs": 13}, {"legacy_names": True}, [9, 12]),
+        ({"total_epochs": 10}, {"legacy_names": True}, [9]),
+        ({"total_steps": 26}, {"every_steps": 10}, [4, 9, 12]),
+        ({}, {"every_epochs": 5}, [4, 9]),
+    ],
+)
+def test_the_planned_end_is_due(
+    plan: dict[str, int], options: dict[str, Any], expected: list[int], tmp_path: Path
+) -> None:
+    """The last epoch or step is saved whatever the cadence; two steps an epoch, thirteen epochs."""
+    run = MemoryRun()
+    run.plan = plan  # type: ignore[attr-defined]
+    made = saver(tmp_path, run, **options)
+    due = []
+    for epoch in range(13):
+        if made.due(2 * (epoch + 1), epoch):
+            due.append(epoch)
+            made.cadence.saved(2 * (epoch + 1), epoch)
+        assert not made.due(2 * (epoch + 1), epoch) or epoch not in due
+    assert due == expected
+
+
+@pytest.mark.slow
+def test_the_best_and_the_last_are_proven_whatever_reason_they_were_saved_for(tmp_path: Path) -> None:
+    """A save for a stop that is the best is restored; so is the newest one when training ends by itself."""
+    run = MemoryRun()
+    made = Checkpointer(run, tmp_path / "checkpoints", verify_every=0, best=("loss", "min"), keep=9)
+    made.save(STATE, step=1, metrics={"loss": 0.1}, reason="stop")
+    made.save(STATE, step=2, metrics={"loss": 0.2})
+    made.join()
+    assert [item.verified for item in made.all()] == ["restore", "digest"]
+    made.close(completed=True)
+    assert [item.verified for item in made.all()] == ["restore", "restore"]
+
+
 def test_losses_are_the_same_only_if_every_bit_is() -> None:
     """Rows of equal length and equal numbers; NaN equals NaN; a tolerance is relative."""
     nan = float("nan")

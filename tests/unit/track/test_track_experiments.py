@@ -108,6 +108,25 @@ def test_the_direction_of_a_name(name: str, way: str) -> None:
     assert directions.infer(name) == way
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"primary_metric": "gap"}, True),
+        ({"primary_metric": "gap", "direction": "min"}, False),
+        ({"primary_metric": "gap", "thresholds": {"goal": "< 3"}}, False),
+        ({"primary_metric": "val_acc"}, False),
+        ({"primary_metric": "val_loss"}, False),
+        ({"primary_metric": "neg_mae"}, False),
+    ],
+)
+def test_a_guessed_direction_is_said(
+    given: dict[str, Any], said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Best, rotation and gate follow it: where neither the plan nor the name tells, a line on stderr does."""
+    experiments.make_plan(**given)
+    assert ("'gap'" in capsys.readouterr().err) is said
+
+
 def test_a_declared_direction_counts() -> None:
     """What the plan says comes before what the name suggests."""
     plan = experiments.make_plan(

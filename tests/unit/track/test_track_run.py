@@ -440,6 +440,18 @@ def test_one_process_records_an_experiment_at_a_time(make: Callable[..., Run], t
     assert done.stdout.strip() == "True another process records this experiment"
 
 
+def test_a_resume_of_what_runs_is_no_attempt(make: Callable[..., Run], tmp_path: Path) -> None:
+    """A second process that goes on with it trains unrecorded, is told so, and adds nothing to the record."""
+    run = make()
+    code = "import assay, sys; print(assay.experiment(resume='exp-001', root=sys.argv[1]).disabled)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run.folder.parent)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True"
+    assert "exp-001: another process records this experiment now; this one is not recorded" in done.stderr
+    assert len(events(run, "attempt_started")) == 1
+
+
 def test_the_first_configuration_is_kept(make: Callable[..., Run]) -> None:
     """Another one is recorded beside it."""
     run = make(config={"lr": 1, "depth": 3}, seed=7)

@@ -157,9 +157,11 @@ def _rows(experiment: Experiment) -> Iterator[Item]:
     rows = experiment.rows
     problems = experiment.problems_of(METRICS)
     values = rows.steps + rows.epochs + rows.evaluations
-    if problems or not values:
+    if not values:
         text = f"{METRICS} is missing" if problems else f"{METRICS} holds no row"
         yield Item("rows", cause(text, NO_CALLS), Lack.MISSING, METRICS)
+    elif problems:
+        yield Item("rows", f"rows are gone: {some(problems)}", Lack.TAMPERED, METRICS)
     elif rows.bad_lines > (
         cut := sum(a.outcome in UNCLEAN or not (a.outcome or a.training_reason) for a in experiment.attempts)
     ):
@@ -288,7 +290,7 @@ def _contradiction(experiment: Experiment) -> str:
 def _alerts(experiment: Experiment, policy: TrainingPolicy) -> Iterator[Item]:
     problems = experiment.problems_of(ALERTS)
     if problems:
-        yield Item("alerts", f"alerts cannot be read: {some(problems)}", Lack.TAMPERED, ALERTS)
+        yield Item("alerts", f"alerts are not whole: {some(problems)}", Lack.TAMPERED, ALERTS)
     blocking = [a for a in experiment.alerts if a.blocking]
     for alert in blocking[:3]:
         at = f" at step {alert.first_seen_step if alert.first_seen_step is not None else alert.step}"

@@ -126,6 +126,7 @@ class _Reading:
             self._problem(METRICS_FILE, "is missing")
         alerts, wrong = read_alerts(self.folder / ALERTS_FILE)
         self.problems += wrong
+        self._require_grown()
         self.fields |= {
             "rows": rows,
             "alerts": alerts,
@@ -184,6 +185,16 @@ class _Reading:
         what = "was changed" if seq in self.log.heads else "is gone"
         self._problem(EVENTS_FILE, f"event {seq}, which {STATUS_FILE} saw, {what}", line=seq)
         self.fields["chain_intact"] = False
+
+    def _require_grown(self) -> None:
+        """The end of a training names how long the files were that only grow: no line may be gone."""
+        for name in (METRICS_FILE, ALERTS_FILE):
+            ended = [e.fields.get("sizes") for e in self.log.events if e.event == "training_ended"]
+            told = [count_of(sizes.get(name)) or 0 for sizes in ended if isinstance(sizes, Mapping)]
+            path = self.folder / name
+            before, now = max(told, default=0), path.stat().st_size if regular(path) else 0
+            if now < before:
+                self._problem(name, f"has {now} bytes, and had {before} when training ended")
 
     def evidence(self) -> Experiment:
         """All of it as one noun."""

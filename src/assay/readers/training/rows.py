@@ -239,8 +239,10 @@ class _Sums:
             self.times[row.attempt] = max(before, row.t)
         for name, value in row.metrics.items():
             self._metric(name).add(row, value)
+        told = row.fields.get("signals")
+        signals = told if isinstance(told, Mapping) else {}
         for name, word in row.nonfinite.items():
-            if name not in row.signals and name not in row.fields.get("signals", ()):
+            if name not in signals:
                 self._metric(name).add(row, None, word)
 
     def _metric(self, name: str) -> _Metric:

@@ -75,8 +75,10 @@ class Cadence:
             rules.append(young_interval_s(self.cost_s, self.mtbf_s, self.cap_frac))
         return min(rules) if rules else None
 
-    def due(self, step: int, epoch: int | None) -> bool:
-        """Whether a save is due now."""
+    def due(self, step: int, epoch: int | None, *, last: bool = False) -> bool:
+        """Whether a save is due now; at the last planned step or epoch it is, once."""
+        if last and (step, epoch) != (self._last_step, self._last_epoch):
+            return True
         if self.every_steps and step // self.every_steps > (self._last_step or 0) // self.every_steps:
             return True
         ends = self.every_epochs and epoch is not None and (epoch + 1) % self.every_epochs == 0

@@ -24,6 +24,7 @@ INLINE_BYTES = 4096
 """Longer byte strings are blobs of their own."""
 MAX_DEPTH = 200
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_NUMBERED = re.compile(r"^(attached-\d{3,}-)+")
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,9 @@ class _Encoder:
     def _attachment(self, value: Attachment, where: str) -> Any:
         if not value.path.is_file():
             raise StateError(f"no such file: {value.path}", where=where)
-        safe = re.sub(r"[^A-Za-z0-9._-]", "_", value.path.name)[-80:]
-        name = f"attached-{len(self.result.attachments):03d}-{safe}"
+        # A file that was read from a checkpoint has its number already: written again it must have the same name.
+        safe = re.sub(r"[^A-Za-z0-9._-]", "_", _NUMBERED.sub("", value.path.name))[-80:]
+        name = f"attached-{len(self.result.attachments):03d}-{_NUMBERED.sub('', safe)}"
         self.result.attachments[name] = value.path
         return {"$": "file", "name": name, "note": value.note}
 
