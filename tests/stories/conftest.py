@@ -6,16 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from twin_project import Project, lay_out
+from twin_project import Project, lay_out, lent
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     """The twin, laid out; at the end nothing of it may run."""
-    made = lay_out(tmp_path / "project")
-    yield made
-    for child in made.started:
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
-    made.nothing_left()
+    yield from lent(lay_out(tmp_path / "project"))

@@ -7,53 +7,26 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import assay as package
-from assay import cli
 from assay.core.experiment import ExperimentState
 from assay.readers.training import iter_rows, read_any, read_experiments, resolve_active
 from assay.track import ZOTrainingCallback, registry
 from assay.track.experiments import create, ids, make_plan
+from cli_call import Call, calling
 from experiment_files import PLAN, RESULT, ExperimentFiles, sound
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-class Said(NamedTuple):
-    """How a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What stands on stdout."""
-        return json.loads(self.out)
-
-
-Call = Callable[..., Said]
-
-
 @pytest.fixture
 def assay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Assay in a project of its own; no traceback, no defect."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str | Path) -> Said:
-        capsys.readouterr()
-        code = cli._run([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        assert "a defect of Assay" not in err
-        return Said(code, out, err)
-
-    return call
+    return calling(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -177,19 +177,19 @@ def test_an_outage_repeats_no_finished_run(tmp_path: Path) -> None:
 
 
 def test_the_money_runs_out(tmp_path: Path) -> None:
-    """The confirmation stops at the budget and keeps what it paid for; a resumed study says so and pays nothing."""
+    """A look that the rest of the money does not reach for is not begun; a resumed study says so and pays nothing."""
     project = lay_out(tmp_path / "project")
-    money = ("--set", "budget.cost=0.15", "--set", "agent.price_per_run=0.01", "--set", "preflight_repeats=1")
+    money = ("--set", "budget.cost=0.4", "--set", "agent.price_per_run=0.005", "--set", "preflight_repeats=1")
     ended = project.run(*RUN, *GIVEN, *money)
     invoked = project.invoked()
-    assert len(project.journals()["confirm-1"]) in range(15, 15 + PARALLEL), (
-        "a cent each, and what was under way"
-    )
+    assert [len(project.journals()[step]) for step in ("preflight", "confirm-1")] == [10, 18]
+    assert not project.journals()["confirm-2"]
     for done in (ended, project.run("resume", "tiny-1", "--no-report")):
         said = " ".join(done.stdout.split())
         assert done.returncode == 4, done.stderr
-        assert "the money of this step is used up" in said
+        assert "the money of this study is used up: 0.28 of 0.4, and 18 more runs may cost 0.18" in said
         assert "raise it in the spec and start a new study" in said
+    assert "warning: 50% of the money of this study is used: 0.2 of 0.4" in " ".join(ended.stderr.split())
     assert project.invoked() == invoked
     assert project.run("verify", "tiny-1").returncode == 0
     assert project.run("apply", "tiny-1", "--yes").returncode == 2

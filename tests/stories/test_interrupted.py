@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import select
 import signal
 import subprocess
+import sys
+import threading
 import time
 
 import pytest
-from twin_project import Project, finished_once, published_right
+from twin_project import ASSAY, Project, finished_once, published_right
 
 from assay.core.events import EventType
 from assay.runtime.listeners import free_port
 from assay.testing import servers
 
 pytestmark = pytest.mark.slow
+
+IN_A_TERMINAL = """import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])"""
+"""Makes the terminal ours, so that its end is told to us, and becomes the command."""
 
 
 def in_the_middle(project: Project) -> subprocess.Popen[str]:
@@ -35,7 +46,7 @@ def resumed(project: Project) -> None:
     published_right(project)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_ends_cleanly(project: Project, number: signal.Signals) -> None:
     """Exit 130, an interrupted Decision, a line that says how to go on, nothing left; resuming gives the same end."""
     run = in_the_middle(project)
@@ -68,6 +79,72 @@ def test_second_signal_leaves_at_once(project: Project) -> None:
     assert time.monotonic() - started < 10.0  # a hang, not a measure of speed
     project.nothing_left()
     resumed(project)
+
+
+def test_a_terminal_that_is_closed_ends_cleanly(project: Project) -> None:
+    """The window goes away under a live display: SIGHUP, and a stderr that takes nothing; the end is recorded."""
+    project.hold.touch()
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *ASSAY, "run", "release.yaml", "--no-report"],
+        cwd=project.folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    reader = threading.Thread(target=_drain, args=(ours,), daemon=True)
+    reader.start()
+    project.asking()
+    os.set_blocking(ours, False)
+    _hang_up(ours, reader)
+    assert run.wait(timeout=30) == 130
+    assert project.history().events[-1].type is EventType.STUDY_INTERRUPTED
+    assert project.left() == []
+    resumed(project)
+
+
+def _drain(ours: int) -> None:
+    """Read what is shown, as a terminal does, until it is closed."""
+    with contextlib.suppress(OSError):
+        while select.select([ours], [], [], 30.0)[0] and os.read(ours, 65536):
+            pass
+
+
+def _hang_up(ours: int, reader: threading.Thread) -> None:
+    """Close the window."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, ours)  # closes the terminal under the reader
+    reader.join(40)
+    os.close(null)
+    os.close(ours)
+
+
+def test_nohup_goes_on(project: Project) -> None:
+    """Whoever asked to go on without a terminal is not stopped by its end."""
+    project.hold.touch()
+    run = project.start("run", "release.yaml", "--no-report", via=("nohup", *ASSAY))
+    project.asking()
+    run.send_signal(signal.SIGHUP)
+    project.hold.unlink()
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 0, (out, err)
+
+
+def test_a_reader_that_left_is_no_reason_to_stop(project: Project) -> None:
+    """`assay run ... 2>&1 | head -1`: the study goes to its end, and 0 is not said to those who read no verdict."""
+    run = project.start("run", "release.yaml", "--no-report")
+    assert run.stdout is not None
+    assert run.stderr is not None
+    run.stderr.readline()
+    run.stderr.close()
+    run.stdout.close()
+    assert run.wait(timeout=120) == 128 + signal.SIGPIPE
+    assert project.history().closed is not None
+    assert [d.outcome.value for d in project.history().decisions] == ["REGRESSION", "ACCEPT"]
+    published_right(project)
 
 
 def test_kill_while_the_server_answers(project: Project) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twin_project import Project, finished_once
+from twin_project import Project, finished_once, lent
 
 from assay.cli.load import load_any
 from assay.core.study import Study
@@ -27,13 +27,7 @@ TINY = Path(__file__).parent / "tiny"
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Project]:
     """A user's folder with the script and its spec; at the end nothing of it may run."""
-    made = lay_out(tmp_path / "project")
-    yield made
-    for child in made.started:
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
-    made.nothing_left()
+    yield from lent(lay_out(tmp_path / "project"))
 
 
 def lay_out(folder: Path) -> Project:

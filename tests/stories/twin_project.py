@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,16 @@ class Project:
         self.until(
             "a harness", lambda: any("harness.py" in line and "guard.py" not in line for line in self.left())
         )
+
+
+def lent(made: Project) -> Iterator[Project]:
+    """The folder for a test; at the end nothing of it may run."""
+    yield made
+    for child in made.started:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+    made.nothing_left()
 
 
 def lay_out(folder: Path, spec: str = "release.yaml") -> Project:

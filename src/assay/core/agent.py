@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,7 @@ class AgentCommand(Noun):
     """Passed on to the agent; part of the fingerprint."""
     base_url: str = ""
     """Of an OpenAI-compatible server, for the preset `prompt`."""
-    env: tuple[str, ...] = ()
+    env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = ()
     """Names of environment variables that the agent may see, beside the harmless ones. Values are never stored."""
     deliver: str = ""
     """Path in the workspace where the artifact is laid, such as `.claude/skills/{name}`; empty = it lies beside it."""
@@ -69,7 +69,8 @@ class AgentCommand(Noun):
     version_command: tuple[str, ...] = ()
     """Prints the agent's version; it is part of the fingerprint. Empty = the preset's, or a digest of the program."""
     price_per_run: float | None = Field(default=None, ge=0)
-    """Assumed cost of a run that tells none, in the currency of the budget. Unknown is not 0."""
+    """Assumed cost of a run, its judge included, that does not tell all of it, in the currency of the budget. Unknown is
+    not 0."""
     options: Mapping[str, Any] = Field(default_factory=dict)
     """Of the preset."""
 
@@ -101,7 +102,9 @@ class AgentRun(Noun):
     attempts: int = Field(default=1, ge=1)
     """How often it was tried; all but the last were infra errors."""
     cost: float | None = Field(default=None, ge=0)
-    """As the agent told. None = unknown, which is not 0."""
+    """As agent and judge told, of all attempts. None = unknown, which is not 0."""
+    untold: int = Field(default=0, ge=0)
+    """Attempts of which agent or judge told no cost; where `cost` is None, all of them."""
     input_tokens: int | None = Field(default=None, ge=0)
     output_tokens: int | None = Field(default=None, ge=0)
     wall_s: float | None = Field(default=None, ge=0)
@@ -130,6 +133,11 @@ class AgentRun(Noun):
     def passed(self) -> bool:
         """Whether the verifier said yes."""
         return self.outcome is AgentOutcome.PASS
+
+    def assumed(self, price: float | None) -> float | None:
+        """What is put down for attempts that told no cost; None = there are some, and no price is known."""
+        untold = max(self.untold, self.cost is None)
+        return 0.0 if not untold else None if price is None else untold * price
 
 
 class AgentRuns(Evidence):

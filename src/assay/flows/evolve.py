@@ -117,7 +117,8 @@ def candidates(spec: EvolveSpec, source: Artifact) -> tuple[Candidate, ...]:
         "seed": spec.seed,
     }
     if spec.budget.cost is not None:
-        options["max_cost"] = search_cost(spec)
+        options["study_cost"] = spec.budget.cost
+        options["confirming_runs"] = runs_at_most(spec)["confirm"] // spec.judged
     search = AdapterRef(kind=spec.search.kind, options=options)
     return (*given, Candidate(name="found", parent=source.digest, build=search))
 
@@ -142,7 +143,7 @@ def _canary_runs(spec: EvolveSpec) -> int:
 
 
 def search_cost(spec: EvolveSpec) -> float:
-    """What the search may cost: the whole, less what preflight and confirmation may need."""
+    """What is left to the search at least: the whole, less what preflight and confirmation may need."""
     assert spec.budget.cost is not None
     runs = runs_at_most(spec)
     price = spec.agent.price_per_run or 0.0

@@ -21,6 +21,7 @@ from assay.core.fit import (
     MemoryPart,
     ModelShape,
     Serving,
+    size,
 )
 from assay.core.gate import Policy
 from assay.core.verdict import Reason, Verdict
@@ -229,15 +230,16 @@ def _word(
 ) -> tuple[FitVerdict, str]:
     lower, upper = estimate.lower_bytes, estimate.upper_bytes
     if capacity is not None and lower > capacity:
-        return FitVerdict.CANNOT, f"at least {lower:,} bytes, {place} has {capacity:,}"
+        exact = f" ({lower:,} of {capacity:,} bytes)" if size(lower) == size(capacity) else ""
+        return FitVerdict.CANNOT, f"at least {size(lower)}, {place} has {size(capacity)}{exact}"
     if estimate.unknown:
         return FitVerdict.UNKNOWN, f"not known: {'; '.join(estimate.unknown)}"
     if capacity is None or free is None or upper is None:
         return FitVerdict.UNKNOWN, f"how much memory there is cannot be told ({place})"
     allowed = int(free * (1 - policy.margin_frac))
     if upper <= allowed:
-        return FitVerdict.FITS, f"at most {upper:,} of {free:,} free bytes"
+        return FitVerdict.FITS, f"at most {size(upper)} of {size(free)} that are free"
     return (
         FitVerdict.UNCERTAIN,
-        f"{lower:,} to {upper:,} bytes, {free:,} are free: only a launch can tell",
+        f"{size(lower)} to {size(upper)}, {size(free)} are free: only a launch can tell",
     )

@@ -19,7 +19,7 @@ from assay.core.tuning_record import Tuning
 from assay.core.verdict import Estimate, Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Status
 from assay.tuning.answer import Answer, answer
-from assay.tuning.readings import judged, point_reading, readings
+from assay.tuning.readings import UNITS, judged, point_reading, readings
 from assay.tuning.search import Search
 
 RECORD = "candidate.tuning"
@@ -47,7 +47,7 @@ class ReadingGate:
         if not isinstance(load, Load):
             return _broken(self.name, "there is no load test", {})
         points = [point_reading(p, self.policy) for p in load.points]
-        state, detail = judged(points)
+        state, detail = judged(points, self.policy)
         bad = state is ReadingState.INFEASIBLE
         return Verdict(
             gate=self.name,
@@ -61,7 +61,7 @@ class ReadingGate:
                     ok=not p.reasons,
                     where=p.name,
                     measured=p.value,
-                    unit="/s",
+                    unit=UNITS[self.policy.metric],
                     evidence=load.content_digest,
                 )
                 for p in points

@@ -30,18 +30,20 @@ class Evolved(Noun):
     evolution: Evolution
     texts: Mapping[str, str] = {}
     """Digest → text, of the texts that the record keeps."""
+    written: str
+    """Digest of the artifact as it was written with the picked text."""
 
     @property
     def matches(self) -> bool:
-        """Whether the text that lies there is the one that the record says was picked."""
-        picked = next((n for n in self.evolution.nodes if n.number == self.evolution.picked), None)
-        return picked is not None and picked.text in _digests(self.artifact)
+        """Whether what lies there is what was written."""
+        return self.artifact.digest == self.written
 
 
 class _Place(Noun):
     path: str
     kind: TextKind
     name: str = ""
+    digest: str
 
 
 def read_evolved(folder: Path) -> Evolved:
@@ -79,6 +81,7 @@ def read_evolved(folder: Path) -> Evolved:
         artifact=read_text(folder / place.path, place.kind, name),
         evolution=evolution,
         texts=_texts(texts if isinstance(texts, dict) else {}, path),
+        written=place.digest,
     )
 
 
@@ -87,12 +90,6 @@ def _texts(found: Mapping[str, Any], path: Path) -> dict[str, str]:
         if not isinstance(text, str) or digest_bytes(text.encode("utf-8", "surrogatepass")) != key:
             raise UnreadableInput(f"the text {key[:24]!r} does not have that digest", where=str(path))
     return dict(found)
-
-
-def _digests(artifact: TextArtifact) -> set[str]:
-    """Of the text as it lies there, and with plain line ends, as a search writes it."""
-    own = artifact.text
-    return {digest_bytes(t.encode("utf-8", "surrogatepass")) for t in (own, own.replace("\r\n", "\n"))}
 
 
 def _document(path: Path) -> Mapping[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
+import math
 import os
 import urllib.error
 import urllib.request
@@ -82,4 +84,27 @@ def tokens_of(answer: dict[str, Any]) -> dict[str, int | None]:
     found = usage if isinstance(usage, dict) else {}
     names = {"input": "prompt_tokens", "output": "completion_tokens"}
     values = {ours: found.get(theirs) for ours, theirs in names.items()}
-    return {k: v if isinstance(v, int) and not isinstance(v, bool) else None for k, v in values.items()}
+    return {
+        k: v if isinstance(v, int) and not isinstance(v, bool) and v >= 0 else None for k, v in values.items()
+    }
+
+
+def cost_of(answer: dict[str, Any], input_price: float | None, output_price: float | None) -> float | None:
+    """What an answer cost at prices of a million tokens; unknown unless both are given and the server tells tokens."""
+    tokens = tokens_of(answer)
+    taken, made = tokens["input"], tokens["output"]
+    if input_price is None or output_price is None or taken is None or made is None:
+        return None
+    return float(taken * input_price + made * output_price) / 1e6
+
+
+def price(value: str) -> float:
+    """A price of the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is negative or no finite number.
+    """
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise argparse.ArgumentTypeError("a price is not negative")
+    return number

@@ -5,13 +5,17 @@
 Exit codes: 0 = pass, 1 = fail, 75 = could not judge (no server, no key, no readable verdict after all retries, wrong
 arguments). 75 is an error of the machine and never a failure of the task, and an unreadable verdict is never half a
 point. `-P` keeps Python from loading modules that the agent left in the folder. The rubric belongs to the deciding files.
-The key is passed on with `agent.options.verifier_env`. Standard library only.
+The key is passed on with `agent.options.verifier_env`. With `--input-price` and `--output-price` (of a million tokens) it
+tells what it cost, in the file that `ASSAY_JUDGE_RESULT` names; without them, that the cost is unknown. Standard library
+only.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import secrets
 import sys
 import time
@@ -73,6 +77,20 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"could not judge: {error}")
         return COULD_NOT_JUDGE
+    costs: list[float | None] = []
+    code = _judged(given, rubric, answer, costs)
+    if (bill := os.environ.get("ASSAY_JUDGE_RESULT")) and costs:
+        whole = None if None in costs else sum(c for c in costs if c is not None)
+        try:
+            Path(bill).write_text(json.dumps({"cost_usd": whole}), encoding="ascii")
+        except OSError as error:
+            print(f"could not tell what it cost: {error}")
+            return COULD_NOT_JUDGE
+    return code
+
+
+def _judged(given: argparse.Namespace, rubric: str, answer: str, costs: list[float | None]) -> int:
+    """The exit code; what each request cost is added to `costs`."""
     why = ""
     for attempt in range(given.retries + 1):
         if attempt:
@@ -84,6 +102,7 @@ def main(arguments: list[str]) -> int:
         except _chat.ChatError as error:
             why = str(error)
             continue
+        costs.append(_chat.cost_of(answered, given.input_price, given.output_price))
         reply = _chat.text_of(answered) or ""
         if (judgement := parse_judgement(reply)) is not None:
             print(judgement.reason)
@@ -140,8 +159,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--retries", type=int, default=2)
     parser.add_argument("--backoff-s", type=float, default=1.0)
     parser.add_argument("--timeout-s", type=float, default=60.0)
+    parser.add_argument("--input-price", type=_chat.price)
+    parser.add_argument("--output-price", type=_chat.price)
     return parser
 
 
+def safely(arguments: list[str]) -> int:
+    """`main`, whose own defects are no failures of the work: Python's exit code for them is that of a failed task."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        return main(arguments)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is no verdict
+        print(f"could not judge: {type(error).__name__}: {error}")
+        return COULD_NOT_JUDGE
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(safely(sys.argv[1:]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,8 @@ def main(arguments: list[str]) -> int:
     else:
         said = _chat.text_of(answer)
         tokens = _chat.tokens_of(answer)
-        result |= {"tokens": tokens, "final_text": said or "", "cost_usd": _cost(given, tokens)}
+        cost = _chat.cost_of(answer, given.input_price, given.output_price)
+        result |= {"tokens": tokens, "final_text": said or "", "cost_usd": cost}
         if said is None:
             result |= {"status": "infra_error", "error": "the answer holds no message"}
         else:
@@ -61,23 +61,8 @@ def _body(given: argparse.Namespace, text: str, prompt: str) -> dict[str, Any]:
     return body
 
 
-def _cost(given: argparse.Namespace, tokens: dict[str, int | None]) -> float | None:
-    """Unknown, unless prices are given and the server tells tokens."""
-    taken, made = tokens["input"], tokens["output"]
-    if given.input_price is None or given.output_price is None or taken is None or made is None:
-        return None
-    return float(taken * given.input_price + made * given.output_price) / 1e6
-
-
 def _read(path: str) -> str:
     return Path(path).read_bytes().decode("utf-8", "replace")
-
-
-def _price(value: str) -> float:
-    number = float(value)
-    if not math.isfinite(number) or number < 0:
-        raise argparse.ArgumentTypeError("a price is not negative")
-    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--max-tokens", type=int)
     parser.add_argument("--timeout-s", type=float, default=120.0)
-    parser.add_argument("--input-price", type=_price)
-    parser.add_argument("--output-price", type=_price)
+    parser.add_argument("--input-price", type=_chat.price)
+    parser.add_argument("--output-price", type=_chat.price)
     return parser
 
 

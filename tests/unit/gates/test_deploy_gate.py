@@ -15,7 +15,6 @@ from assay.core.vocabulary import FailureClass, Outcome, Status
 from assay.gates.deploy import DeployGate, DeployPolicy
 
 LOW, HIGH = [1, 2, 1, 0, 2, 1], [4, 5, 4, 3, 5, 4]
-MIDDLE = [3, 2, 3, 1, 2, 3]
 PASS, FAIL = AgentOutcome.PASS, AgentOutcome.TASK_FAIL
 
 
@@ -225,9 +224,15 @@ def test_meddling_is_a_failure_and_forbids_a_verdict_where_the_candidate_does_it
     assert theirs.extra["tasks"]["t0"]["baseline"]["passes"] == 0
 
 
-@pytest.mark.parametrize("arm", [BASELINE, CANDIDATE])
-def test_a_text_that_does_not_arrive_is_not_judged(arm: str) -> None:
-    """Canaries of both texts must pass."""
+@pytest.mark.parametrize(
+    ("arm", "said", "failure"),
+    [
+        (BASELINE, "does not reach the agent", FailureClass.SYSTEMIC),
+        (CANDIDATE, "it broke what they ask for", FailureClass.NOT_COMPARABLE),
+    ],
+)
+def test_a_text_that_does_not_arrive_is_not_judged(arm: str, said: str, failure: FailureClass) -> None:
+    """Canaries of both texts must pass; a candidate that alone fails them says nothing about other candidates."""
     runs = counted(LOW, HIGH, 5)
     changed = tuple(
         r.model_copy(update={"outcome": FAIL, "score": 0.0}) if r.task == CANARY and r.arm == arm else r
@@ -235,7 +240,8 @@ def test_a_text_that_does_not_arrive_is_not_judged(arm: str) -> None:
     )
     found = judged(runs.model_copy(update={"runs": changed}))
     assert word(found) == (Status.ERROR, Outcome.ANOMALOUS)
-    assert "does not reach the agent" in found.detail
+    assert said in found.detail
+    assert found.failure_class is failure
 
 
 def test_one_canary_run_a_look_is_enough() -> None:
@@ -354,6 +360,19 @@ def test_the_source_calls_a_timeout_an_abstention() -> None:
     assert found.extra["seed"]["reason"] == "cl_eval_incomplete"
     assert found.outcome is Outcome.ANOMALOUS
     assert judged(runs).outcome is Outcome.ACCEPT
+
+
+def test_the_source_measures_growth_on_the_whole_file() -> None:
+    """A frontmatter counts for its growth and ceiling; ours asks for the text alone, and lies in facts change nothing."""
+    whole = {"file_chars": {BASELINE: 1_000, CANDIDATE: 1_900}}
+    runs = counted(LOW, HIGH, 5, chars=(100, 1_000))
+    alone, found = judged(runs), judged(runs.model_copy(update={"facts": whole}))
+    assert alone.extra["growth_frac"] == found.extra["growth_frac"] == pytest.approx(9.0)
+    assert alone.extra["seed"]["required"] == 9
+    assert found.extra["seed"]["required"] == 1
+    assert found.extra["seed"]["document"]["growth_pct"] == pytest.approx(0.9)
+    for lie in ({BASELINE: 1_000}, {BASELINE: True, CANDIDATE: -1}, "x", None):
+        assert judged(runs.model_copy(update={"facts": {"file_chars": lie}})).extra["seed"]["required"] == 9
 
 
 def test_judge_scores_make_the_band_decide_for_the_source() -> None:

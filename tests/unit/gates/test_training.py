@@ -152,9 +152,25 @@ def garbled_alerts(made: ExperimentFiles) -> None:
     made.write("alerts.jsonl", b"\x00\xff{\n")
 
 
+def last_rows_gone(made: ExperimentFiles) -> None:
+    """The rows that a NaN stood in are cut off."""
+    path = made.folder / "metrics.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def alerts_gone(made: ExperimentFiles) -> None:
+    """An alert was there when training ended."""
+    made.event("attempt_started", 2)
+    made.alert(severity="info")
+    made.ended(2)
+    (made.folder / "alerts.jsonl").unlink()
+
+
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [
+        (last_rows_gone, "rows are gone"),
+        (alerts_gone, "alerts.jsonl: has 0 bytes"),
         (no_events, "events.jsonl"),
         (edited_event, "does not follow"),
         (removed_event, "does not follow"),
@@ -172,7 +188,7 @@ def garbled_alerts(made: ExperimentFiles) -> None:
         (true_result, "not a number"),
         (too_good, "the best that was recorded is 0.93"),
         (claimed_fail, "claims tier 'fail'"),
-        (garbled_alerts, "alerts cannot be read"),
+        (garbled_alerts, "alerts are not whole"),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )

@@ -113,6 +113,16 @@ def test_a_given_text_goes_the_whole_way(tmp_path: Path, kind: TextKind) -> None
         assert (out / "AGENTS.md").read_text() == REGION.replace("one\n", "new rule\nand another\n")
 
 
+@pytest.mark.parametrize("text", ["x\n", "\n\nx", "  x\t\n\n", "\ufeffx", "x\r\n", "\x0cx", ""])
+@pytest.mark.parametrize("kind", list(TextKind))
+def test_blank_ends_of_a_text_are_no_change(tmp_path: Path, kind: TextKind, text: str) -> None:
+    """A model ends its text with a line end, and a skill's body has none: it is what was written all the same."""
+    place, out = built(tmp_path, kind, text)
+    assert read_evolved(out).matches
+    found = evidence(place, out, tmp_path)
+    assert found.facts["candidate"]["text"].strip("\n \t\r\ufeff") == text.strip("\n \t\r\ufeff")
+
+
 @pytest.mark.parametrize("kind", list(TextKind))
 def test_the_baseline_itself_is_a_given_text(tmp_path: Path, kind: TextKind) -> None:
     """In its own form, by its path: the copy has the same bytes, so that a text can be judged against itself."""

@@ -16,6 +16,7 @@ from assay.core.artifact_text import TextKind
 from assay.core.errors import ComponentMissing, UsageError
 from assay.core.suite import Fixture, Task, Verifier
 from assay.readers.texts import read_text
+from assay.runtime import verifier
 from assay.runtime.agents import AgentRunner, check_agent
 from assay.runtime.agents import runner as module
 from assay.runtime.agents.command import filled
@@ -303,6 +304,38 @@ def test_a_verifier_that_cannot_judge_is_tried_again(tmp_path: Path, monkeypatch
     assert removed.outcome is AgentOutcome.TASK_FAIL
 
 
+@pytest.mark.parametrize(
+    ("said", "cost", "untold", "charged"),
+    [("0.5", 0.75, 0, 0.75), ("null", 0.25, 1, 0.35), ("-1", 0.25, 1, 0.35), ("", 0.25, 0, 0.25)],
+)
+def test_a_judge_tells_what_it_cost(
+    tmp_path: Path, said: str, cost: float, untold: int, charged: float
+) -> None:
+    """It is added to the agent's cost; a judge that does not know makes the run one that tells not all."""
+    tell = f"""printf '{{"cost_usd": {said}}}' > "$ASSAY_JUDGE_RESULT";""" if said else ""
+    laid = OBEY + "\nopen(sys.argv[2].replace('result', 'judge'), 'w').write('{\"cost_usd\": 99}')"
+    what = task(verifier=Verifier(command=("sh", "-c", f"{tell} exit 0")))
+    run = done(AgentRunner(agent(tmp_path, laid), rules(tmp_path), tmp_path / "work"), what)
+    assert (run.passed, run.cost, run.untold) == (True, cost, untold)
+    assert (run.cost or 0.0) + (run.assumed(0.1) or 0.0) == pytest.approx(charged)
+
+
+def test_each_attempt_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts that told nothing are not free because the last one told something."""
+    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
+    code = f"""
+import json, os, sys
+first = not os.path.exists({str(tmp_path / "again")!r})
+open({str(tmp_path / "again")!r}, "w").close()
+told = {{"status": "infra_error"}} if first else {{"status": "ok", "cost_usd": 0.5}}
+json.dump(told, open(sys.argv[2], "w"))
+"""
+    run = done(AgentRunner(agent(tmp_path, code, retries=1), rules(tmp_path), tmp_path / "work"))
+    assert (run.attempts, run.cost, run.untold) == (2, 0.5, 1)
+    assert run.assumed(0.1) == pytest.approx(0.1)
+    assert run.assumed(None) is None
+
+
 def test_verifiers_see_a_variable_only_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A judge's key reaches the verifier where `verifier_env` names it, and not otherwise."""
     monkeypatch.setenv("JUDGE_KEY", "k")
@@ -320,6 +353,22 @@ def test_a_flood_of_output_is_stopped(tmp_path: Path, monkeypatch: pytest.Monkey
     run = done(runner)
     assert run.outcome is AgentOutcome.AGENT_ERROR
     assert "without end" in run.reason
+
+
+def test_a_verifier_that_prints_without_end_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs what an agent wrote: a failure, long before its time and before the disk is full."""
+    monkeypatch.setattr(verifier, "WATCH_S", 0.05)
+    monkeypatch.setattr(verifier, "FLOOD_BYTES", 1 << 20)
+    what = task(verifier=Verifier(command=("sh", "-c", "while :; do echo xxxxxxxxxxxx; done"), timeout_s=60))
+    begun = time.monotonic()
+    run = done(AgentRunner(agent(tmp_path), rules(tmp_path), tmp_path / "work"), what)
+    assert time.monotonic() - begun < 30
+    assert (run.outcome, run.reason) == (
+        AgentOutcome.TASK_FAIL,
+        "the verifier printed without end and was stopped",
+    )
 
 
 def test_placeholders(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from agent_world import OBEY, agent, alive_with, gone, rules, suite, task
 
 from assay.core.agent import AgentOutcome, AgentRun
 from assay.core.errors import ComponentFailed, Interrupted, UsageError
+from assay.core.suite import Task
 from assay.core.vocabulary import FailureClass
 from assay.engine.leftovers import end_leftovers
 from assay.runtime.agents import AgentRunner, Draw, RunJournal, rounds, run_all
 from assay.runtime.agents import runner as runner_module
+from assay.runtime.agents.journal import recorded_runs
 
 SUITE = suite(task("a"), task("b"), task("c"))
 TEXTS = {"baseline": "right\n", "candidate": "wrong\n"}
@@ -110,6 +112,40 @@ open("answer.txt", "w").write(open(sys.argv[1]).read())
     runs = everything(tmp_path, code, retries=0, parallel=1)
     assert len(runs) == 12
     assert all(r.learned for r in runs)
+
+
+def test_a_run_under_way_does_not_show_that_the_machine_is_up(tmp_path: Path) -> None:
+    """What broke down while an older run went on is no result, though that run ends well: it may be an outage."""
+    down = threading.Event()
+
+    class Runner:
+        def run(self, task: Task, text: str, *, arm: str, rep: int, **more: Any) -> AgentRun:
+            learned = (task.task_id, arm, rep) == DRAWS[0].key
+            if learned:
+                assert down.wait(30)
+            ended = AgentOutcome.PASS if learned else AgentOutcome.INFRA_ERROR
+            return AgentRun(
+                task=task.task_id,
+                arm=arm,
+                rep=rep,
+                outcome=ended,
+                score=1.0 if learned else None,
+                place=more["place"],
+            )
+
+        def stop(self) -> None:
+            """Nothing runs."""
+
+    def told(run: AgentRun, done: int, of: int) -> None:
+        if done == 2:
+            down.set()
+
+    with (
+        RunJournal(tmp_path / "runs.jsonl", {}) as journal,
+        pytest.raises(ComponentFailed, match="5 infra errors"),
+    ):
+        run_all(Runner(), SUITE, TEXTS, DRAWS, journal, parallel=2, on_run=told)  # type: ignore[arg-type]
+    assert [r.outcome for r in recorded_runs(tmp_path / "runs.jsonl")] == [AgentOutcome.PASS]
 
 
 @pytest.mark.slow

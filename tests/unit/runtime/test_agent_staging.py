@@ -27,6 +27,9 @@ def test_a_skill_is_copied_whole(tmp_path: Path) -> None:
     assert (copy / "scripts" / "x.sh").read_bytes() == b"\xff\x00"
     assert os.access(copy / "scripts" / "x.sh", os.X_OK)
     assert (source / "SKILL.md").read_bytes().endswith(b"old\r\n")
+    staged = StagedSource(read_skill(source))
+    assert staged.chars("new\nlines") == len((copy / "SKILL.md").read_bytes().decode())
+    assert staged.digest("new\nlines") == read_skill(copy).digest != staged.artifact.digest
 
 
 def test_tools_and_regions(tmp_path: Path) -> None:

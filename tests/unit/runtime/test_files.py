@@ -137,6 +137,22 @@ def test_links_inside_a_folder_count_as_their_files(tmp_path: Path) -> None:
         files.digest_folder(folder)
 
 
+def test_a_snapshot_of_the_hubs_cache_may_link_to_its_own_blobs(tmp_path: Path) -> None:
+    """Its files count by their bytes, as in a folder of copies; a link into another repository is refused."""
+    snapshot = tmp_path / "models--org--small" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    for repository in ("models--org--small", "models--org--other"):
+        (tmp_path / repository / "blobs").mkdir(parents=True)
+        (tmp_path / repository / "blobs" / "1").write_bytes(b"weights")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/1")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "model.safetensors").write_bytes(b"weights")
+    assert files.digest_folder(snapshot) == files.digest_folder(tmp_path / "copy")
+    (snapshot / "other").symlink_to("../../../models--org--other/blobs/1")
+    with pytest.raises(UnreadableInput, match="a link out of the folder"):
+        files.digest_folder(snapshot)
+
+
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     """Reading a pipe would wait for ever."""
     folder = make_tree(tmp_path / "folder")

@@ -247,6 +247,41 @@ def test_failures_of_the_judge_are_no_failures_of_the_work(tmp_path: Path, serve
     assert judged(tmp_path, server.url, answer=None).returncode == FAIL
 
 
+def test_no_defect_of_the_judge_fails_the_work(tmp_path: Path, server: Server) -> None:
+    """A reason that no terminal can print, and a file that cannot be read, are no verdict against the work."""
+    server.answer = lambda body: said('{"verdict": "pass", "reason": "half \\ud800"}')
+    assert judged(tmp_path, server.url).returncode == PASS
+    assert judged(tmp_path, server.url, "--rubric", "rub\udcff.md").returncode == COULD_NOT_JUDGE
+    assert judged(tmp_path, "http://[", "--retries", "0").returncode == COULD_NOT_JUDGE
+
+
+def test_the_judge_tells_what_all_its_requests_cost(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the prices given; unknown without prices or tokens, and nothing where nobody answered."""
+    bill = tmp_path / "bill.json"
+    monkeypatch.setenv("ASSAY_JUDGE_RESULT", str(bill))
+    prices = ("--input-price", "2", "--output-price", "4")
+
+    def told(*more: str) -> Any:
+        bill.unlink(missing_ok=True)
+        code = judged(tmp_path, server.url, *more).returncode
+        return code, json.loads(bill.read_text())["cost_usd"] if bill.exists() else "nothing"
+
+    replies = iter(["hm", '{"verdict": "pass"}'])
+    server.answer = lambda body: said(next(replies))
+    assert told(*prices) == (PASS, pytest.approx(2 * (1000 * 2 + 500 * 4) / 1e6))
+    server.answer = lambda body: said('{"verdict": "fail"}')
+    assert told() == (FAIL, None)
+    server.answer = lambda body: said('{"verdict": "fail"}', usage={"prompt_tokens": -5})
+    assert told(*prices) == (FAIL, None)
+    server.answer = lambda body: (503, b"")
+    assert told(*prices, "--retries", "0") == (COULD_NOT_JUDGE, "nothing")
+    monkeypatch.setenv("ASSAY_JUDGE_RESULT", str(tmp_path / "no" / "bill.json"))
+    server.answer = lambda body: said('{"verdict": "pass"}')
+    assert judged(tmp_path, server.url).returncode == COULD_NOT_JUDGE, "a cost that cannot be told is not 0"
+
+
 def test_what_the_agent_left_is_not_loaded(tmp_path: Path, server: Server) -> None:
     """A module in the judged folder does not take the judge's place."""
     (tmp_path / "assay").mkdir()

@@ -37,12 +37,10 @@ from assay.readers.suites import read_suite
 from assay.readers.texts import read_text
 from assay.runtime.agents import AgentRunner, Draw, RunJournal, check_agent, run_all
 from assay.runtime.agents.plan import drawn, in_order
+from assay.runtime.agents.purse import RUNS, Purse, spent_before
 from assay.runtime.agents.running import text_digest
 from assay.runtime.files import artifact
 
-JOURNAL = "runs.jsonl"
-WARN_AT = (0.5, 0.8)
-"""Shares of the money that are told."""
 _ARMS = (BASELINE, CANDIDATE, AGAIN, EMPTY, KNOWN_GOOD)
 
 
@@ -80,7 +78,7 @@ class Options(Noun):
     texts: Mapping[str, str] = Field(default_factory=dict)
     """Further arms with the text of each, such as the baseline without one of its sections."""
     max_cost: float | None = Field(default=None, ge=0)
-    """Most that this step may cost, known cost and assumed prices together; told at 50 and 80 %."""
+    """Most that the study may cost, all its steps together, as told or at `agent.price_per_run`; told at 50 and 80 %."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -195,10 +193,10 @@ class Adapter:
                 options.last,
             ],
         }
-        with RunJournal(session.workdir / JOURNAL, header) as journal:
+        with RunJournal(session.workdir / RUNS, header) as journal:
             budget = _Budget(options, session, journal)
-            if any(d.key not in journal.done for d in found.draws):
-                budget.check()
+            if left := sum(d.key not in journal.done for d in found.draws):
+                budget.require(left)
             if journal.done:
                 session.note(f"{len(journal.done)} runs of an earlier attempt are kept")
             runs = run_all(
@@ -211,6 +209,7 @@ class Adapter:
                 on_run=lambda run, done, of: session.note(f"{done} of {of} runs; {_line(run)}", done / of),
                 stop=budget.after,
             )
+        runner.require_unchanged()
         if len(runs) < len(found.draws):
             budget.check()
         return self._evidence(target, suite, runner, texts, found, runs, session)
@@ -266,8 +265,8 @@ class Adapter:
         session: Session,
     ) -> AgentRuns:
         price = self.options.agent.price_per_run
-        costs = [r.cost if r.cost is not None else price for r in runs]
-        known = [c for c in costs if c is not None]
+        assumed = [r.assumed(price) for r in runs]
+        known = [(r.cost or 0.0) + a for r, a in zip(runs, assumed, strict=True) if a is not None]
         return AgentRuns(
             subject=target.name,
             suite=suite.digest,
@@ -280,37 +279,46 @@ class Adapter:
             repeats=found.repeats,
             canary_repeats=dict.fromkeys(found.repeats, found.canary_repeats),
             runs=tuple(runs),
-            artifacts=(artifact(session.workdir / JOURNAL),),
+            artifacts=(artifact(session.workdir / RUNS),),
             measurements=(
-                Measurement.of("cost", sum(known) if len(known) == len(costs) else None, n=len(known)),
+                Measurement.of("cost", sum(known) if len(known) == len(runs) else None, n=len(known)),
                 Measurement.of("infra_errors", sum(not r.learned for r in runs), n=len(runs)),
             ),
             facts={
                 "agent": self.options.agent.preset,
                 "version": runner.version,
+                "file_chars": {a: runner.file_chars(t) for a, t in texts.items()},
                 "model": self.options.agent.model,
-                "assumed_cost": sum(price for r in runs if r.cost is None) if price is not None else 0.0,
+                "assumed_cost": sum(a for a in assumed if a is not None),
                 "runs_without_cost": sum(r.cost is None for r in runs),
             },
         )
 
 
 class _Budget:
-    """Money and time of a step."""
+    """Money and time of the study, as far as this step may use them."""
 
     def __init__(self, options: Options, session: Session, journal: RunJournal) -> None:
-        self._options = options
+        price = options.agent.price_per_run
         self._session = session
-        self._warned = 0.0
-        self.spent = 0.0
+        self._purse = Purse(options.max_cost, price, spent_before(session.workdir, price))
         self.why = ""
         """Why no further run is started."""
         self.failure = FailureClass.BUDGET_EXHAUSTED
         self._next = ""
         for run in journal.done.values():  # of an earlier attempt of this step
             self.after(run)
-        if options.max_cost == 0:
-            self.why = "the money of this step is 0"
+
+    def require(self, runs: int) -> None:
+        """Begin nothing that the money does not reach for.
+
+        Raises:
+            ComponentFailed: see `Adapter.evaluate`.
+        """
+        purse, needed = self._purse, runs * self._purse.per_run
+        if not self.why and purse.left is not None and (purse.left <= 0 or needed > purse.left * (1 + 1e-9)):
+            self._spent(f"{runs} more runs may cost {needed:.4g}")
+        self.check()
 
     def check(self) -> None:
         """Stop where nothing is left.
@@ -325,26 +333,24 @@ class _Budget:
 
     def after(self, run: AgentRun) -> str | None:
         """Count a run; a reason where no other may be started."""
-        limit, price = self._options.max_cost, self._options.agent.price_per_run
-        cost = run.cost if run.cost is not None else price
-        self.spent += cost or 0.0
-        if limit is not None:
-            if cost is None and run.learned:
+        purse = self._purse
+        known = purse.mine.run(run, purse.price)
+        if purse.left is not None:
+            if not known and run.learned:
                 self.failure = FailureClass.USER_CONFIG_ERROR
                 self.why = "the agent tells no cost, and `max_cost` cannot be kept: set `agent.price_per_run`"
-            elif self.spent >= limit:
-                self.why = f"the money of this step is used up: {self.spent:.4g} of {limit:.4g}"
-                self._next = "a study's budget is fixed: raise it in the spec and start a new study"
-            for share in WARN_AT:
-                if limit and self._warned < share <= self.spent / limit:
-                    self._warned = share
-                    self._session.note(
-                        f"warning: {share:.0%} of the money is used: {self.spent:.4g} of {limit:.4g}"
-                    )
+            elif purse.left <= 0:
+                self._spent("no other run is begun")
+            purse.warn(self._session.note)
         left = self._session.remaining_s()
         if left is not None and left <= 0 and not self.why:
             self.why = "the wall-time budget ended while agents were running"
         return self.why or None
+
+    def _spent(self, then: str) -> None:
+        purse = self._purse
+        self.why = f"the money of this study is used up: {purse.cost:.4g} of {purse.cap:.4g}, and {then}"
+        self._next = "a study's budget is fixed: raise it in the spec and start a new study"
 
 
 def _line(run: AgentRun) -> str:

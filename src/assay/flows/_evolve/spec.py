@@ -103,8 +103,8 @@ class EvolveBudget(Noun):
     wall_time_s: float | None = Field(default=None, gt=0)
     disk_bytes: int | None = Field(default=None, gt=0)
     cost: float | None = Field(default=None, gt=0)
-    """Most that runs and proposals may cost together, at `agent.price_per_run`; and most that each step may cost, by what
-    the agent tells. Confirmation comes first: what it may need is kept for it."""
+    """Most that the study may cost: agents, judges and proposers of all its steps together, as they tell or at
+    `agent.price_per_run`. Confirmation comes first: what it may need is kept for it."""
 
 
 class EvolveSpec(Noun):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from assay.gates._deploy.seed import Band, SeedInputs, SeedReason, seed_band, se
 
 JUDGE_SCORES = "judge_scores"
 """Fact of the evidence: `{baseline: [...], candidate: [...]}`, the judge's scores of the holdout, if there is a judge."""
+FILE_CHARS = "file_chars"
+"""Fact of the evidence: arm → characters of the whole file, a skill's frontmatter included."""
 BAND = "band"
 """Fact of the evidence: what the preflight said."""
 _FAILED = (AgentOutcome.PASS, AgentOutcome.TASK_FAIL)
@@ -47,7 +50,7 @@ def seed_view(evidence: AgentRuns, policy: DeployPolicy) -> dict[str, Any]:
     """The source's whole document, with our word for it. Never raises."""
     before, after = one_pass(evidence, BASELINE), one_pass(evidence, CANDIDATE)
     judged = judge_scores(evidence, BASELINE)
-    chars = {arm: int(evidence.text_chars.get(arm, 0)) for arm in (BASELINE, CANDIDATE)}
+    chars = _chars(evidence)
     try:
         document = seed_decision(
             SeedInputs(
@@ -67,6 +70,8 @@ def seed_view(evidence: AgentRuns, policy: DeployPolicy) -> dict[str, Any]:
                 bootstrap_resamples=policy.bootstrap_resamples,
                 bootstrap_confidence=policy.bootstrap_confidence,
                 seed=policy.seed,
+                evolved_cl_eval_cost_usd=_pass_cost(evidence),
+                validator_agent_model=str(evidence.facts.get("model", ""))[:200],
             )
         )
     except ValueError as error:
@@ -116,6 +121,23 @@ def seed_sentence(view: Mapping[str, Any]) -> str:
         text = "no judge's score" if mean is None else f"judge's mean {mean:+.3f}"
     why = "" if view["reason"] == "ok" else f" ({view['reason']})"
     return f"{view['decision']}{why}: {text}"
+
+
+def _pass_cost(evidence: AgentRuns) -> float | None:
+    """What the one pass of the candidate cost; unknown where a run of it told no cost."""
+    passes = [evidence.of(CANDIDATE, task) for task in judged_tasks(evidence)]
+    costs = [min(runs, key=lambda r: (r.rep, r.content_digest)).cost for runs in passes if runs]
+    known = [c for c in costs if c is not None]
+    return math.fsum(known) if known and len(known) == len(costs) else None
+
+
+def _chars(evidence: AgentRuns) -> dict[str, int]:
+    """Length of each whole file, as the source took it; of the text alone where no more is known."""
+    told = evidence.facts.get(FILE_CHARS)
+    known = told if isinstance(told, Mapping) else {}
+    whole = {a: n for a, n in known.items() if isinstance(n, int) and not isinstance(n, bool) and n >= 0}
+    found = whole if {BASELINE, CANDIDATE} <= set(whole) else evidence.text_chars
+    return {arm: int(found.get(arm, 0)) for arm in (BASELINE, CANDIDATE)}
 
 
 def _band(evidence: AgentRuns, judged: tuple[float, ...], before: Mapping[str, bool | None]) -> Band | None:

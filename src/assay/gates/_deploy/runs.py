@@ -13,11 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from assay.core.agent import AGAIN, BASELINE, CANDIDATE, EMPTY, KNOWN_GOOD, AgentOutcome, AgentRun, AgentRuns
+from assay.core.agent import BASELINE, CANDIDATE, EMPTY, AgentOutcome, AgentRun, AgentRuns
 from assay.core.vocabulary import FailureClass
 
 JUDGED = (BASELINE, CANDIDATE)
-KNOWN_ARMS = (BASELINE, CANDIDATE, EMPTY, KNOWN_GOOD, AGAIN)
 BROKEN_DOWN = (AgentOutcome.AGENT_ERROR, AgentOutcome.AGENT_TIMEOUT)
 _PLACES_TELL = 5
 """Runs per arm from which on "all of one arm before all of the other" is no chance."""
@@ -191,7 +190,7 @@ def commonest(runs: Iterable[AgentRun]) -> str:
     return f": {told.most_common(1)[0][0][:300]}" if told else ""
 
 
-def delivery(evidence: AgentRuns, arms: Iterable[str], rate: float, *, required: bool) -> list[Flaw]:
+def delivery(evidence: AgentRuns, arms: Sequence[str], rate: float, *, required: bool) -> list[Flaw]:
     """Whether the text reaches the agent: canaries pass with each of the texts, and not without one.
 
     Args:
@@ -204,12 +203,20 @@ def delivery(evidence: AgentRuns, arms: Iterable[str], rate: float, *, required:
         text = "no task is marked `canary`: nothing proves that the text reaches the agent"
         return [Flaw(text, FailureClass.USER_CONFIG_ERROR)] if required else []
     out = []
-    for arm in arms:
-        passes, runs = canary_passes(evidence, arm)
-        if not runs or passes < rate * runs:
-            how = commonest(r for r in evidence.of(arm) if r.task in evidence.canaries and not r.passed)
-            text = f"the text does not reach the agent: canaries of {arm} pass {passes} of {runs} times{how}"
-            out.append(Flaw(text, FailureClass.SYSTEMIC))
+    counted = {a: canary_passes(evidence, a) for a in (*arms, BASELINE)}
+    arrived = {a: runs > 0 and passes >= rate * runs for a, (passes, runs) in counted.items()}
+    told = {a: f"{passes} of {runs} times" for a, (passes, runs) in counted.items()}
+    for arm in (a for a in arms if not arrived[a]):
+        if arm == CANDIDATE and arrived[BASELINE]:
+            text = (
+                f"canaries pass {told[BASELINE]} with the baseline and {told[arm]} with the candidate: it broke what "
+                "they ask for; `search.limits.anchors` keeps a line"
+            )
+            out.append(Flaw(text, FailureClass.NOT_COMPARABLE))
+            continue
+        how = commonest(r for r in evidence.of(arm) if r.task in evidence.canaries and not r.passed)
+        text = f"the text does not reach the agent: canaries of {arm} pass {told[arm]}{how}"
+        out.append(Flaw(text, FailureClass.SYSTEMIC))
     if has_arm(evidence, EMPTY):
         passes, runs = canary_passes(evidence, EMPTY)
         if not runs:

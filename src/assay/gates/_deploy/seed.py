@@ -19,12 +19,6 @@ from assay.gates._deploy.policy import CEILING_RATIO, PRESETS, Growth, Preset, g
 
 SCHEMA_VERSION = 5
 DECISION_FILE = "gate_decision.json"
-FAILED_FILE = "evolved_FAILED.md"
-"""A refused candidate, whole, with its frontmatter."""
-FAILED_TOOL_FILE = "evolved_FAILED.json"
-EVOLVED_FILE = "evolved_skill.md"
-BASELINE_FILE = "baseline_skill.md"
-METRICS_FILE = "metrics.json"
 LEDGER_FILE = "saturation_ledger.jsonl"
 
 NO_HEADROOM_JUDGE, WEAK_JUDGE, NO_HEADROOM_TASKS, FAILURE_TASKS = 0.99, 0.95, 0.95, 0.15

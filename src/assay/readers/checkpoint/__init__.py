@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from assay.core import hub
 from assay.core.checkpoint import Checkpoint, Module, ModuleKind
 from assay.core.evidence import Artifact
 from assay.readers.checkpoint import (
@@ -46,7 +46,6 @@ _SAVE_AGAIN = (
     "load it with the toolkit that made it and call save_pretrained(..., safe_serialization=True); "
     "torchao writes safetensors from 0.15 on, with quantization classes of version 2"
 )
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What people type who mean a model on a hub: owner/name."""
 _NESTED_MANY = 64
 _MAX_PROBLEMS = 200
@@ -123,13 +122,13 @@ def _digests(artifacts: tuple[Artifact, ...]) -> dict[str, int]:
 
 def _read(root: Path) -> tuple[Files, _Read]:
     if not _exists(root):
-        hub = _HUB_ID.fullmatch(str(root))
+        named = hub.ID.fullmatch(str(root))
         refuse(
             "no such checkpoint",
             root,
             allowed="a folder with safetensors or GGUF, or such a file",
             next=f"only local files are read; fetch it first: hf download {root} --local-dir DIR"
-            if hub
+            if named
             else "",
         )
     files = find(root)

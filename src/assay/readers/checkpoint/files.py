@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from assay.core import hub
 from assay.core.canon import PREFIX
 from assay.core.errors import UnreadableInput
 from assay.core.evidence import Artifact
@@ -60,8 +61,7 @@ def regular_file(path: Path, root: Path) -> os.stat_result:
         status = real.stat()
     except (OSError, RuntimeError, ValueError) as error:
         refuse(f"cannot be read: {_reason(error)}", path)
-    cache = next((p for p in home.parents if p.name.startswith("models--")), None)
-    if not real.is_relative_to(home) and not (cache is not None and real.is_relative_to(cache)):
+    if not real.is_relative_to(hub.repository_of(home.as_posix()) or home):
         refuse("a link that leads out of the checkpoint folder", path, next="copy the file into the folder")
     if not stat.S_ISREG(status.st_mode):
         refuse("not an ordinary file", path)

@@ -68,7 +68,6 @@ class Stored:
 NOTHING = Claim()
 """Nothing is said about the module."""
 IGNORED = Claim(ignored=True)
-ZERO_POINTS = ("weight_zero_point", "qzeros", "zero_point", "biases", "zero", "weight._shift")
 
 
 def infer(parts: Mapping[str, Tensor], claim: Claim) -> Stored | None:

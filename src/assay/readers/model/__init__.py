@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from assay.core import hub
 from assay.core.errors import UnreadableInput
 from assay.core.fit import Keeps, ModelShape, WeightBytes
 from assay.readers.checkpoint import gguf as gguf_files
@@ -19,7 +20,6 @@ from assay.readers.model.gguf import shape_of_gguf
 
 __all__ = ["read_shape", "shape_of_config", "shape_of_gguf"]
 
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w.-]+")
 _VISION = re.compile(
     r"(?:^|\.)(visual|vision|vision_tower|vision_model|vision_embed_tokens|image_newline|audio_tower|audio_model"
     r"|multi_modal_projector|mm_projector|embed_vision|embed_audio|speech_encoder)(?:\.|$)"
@@ -47,7 +47,7 @@ def read_shape(path: str | Path, env: Mapping[str, str] | None = None) -> ModelS
     name = str(path)
     root = Path(path)
     if not _exists(root):
-        if not _HUB_ID.fullmatch(name):
+        if not hub.ID.fullmatch(name):
             refuse("no such model", name, allowed="a checkpoint folder, a .gguf file, or owner/name of a hub")
         cached = cached_snapshot(name, os.environ if env is None else env)
         if cached is None:

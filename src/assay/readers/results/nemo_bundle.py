@@ -39,10 +39,6 @@ from assay.readers.results.metrics import scale_of
 from assay.readers.results.rows import Columns, Row, cluster_of, identity, parse_row
 
 PREFERRED = ("mean_reward", "pass@1")
-NOT_THE_MODEL = frozenset(
-    {"infra_error", "system", "graceful", "solve_timeout", "rate_limit", "server_error"}
-)
-UNTIL_SHOWN_OTHERWISE = frozenset({"model_timeout", "model_error"})
 THE_MODEL = frozenset({"turn_budget_exhausted", "budget_exceeded", "context_window_exceeded"})
 _NO_PROTOCOL = ("output_dir", "output", "model_url", "base_url", "api_key", "parallelism", "max_concurrent")
 

@@ -41,6 +41,23 @@ PLACEHOLDERS = (
 
 
 @dataclass(frozen=True)
+class NamedFile:
+    """A file that a command names, and so a part of the agent. What it loads is not seen."""
+
+    path: Path
+    digest: str
+    stood: tuple[int, int]
+    """Size, and time of its last change."""
+
+    def changed(self) -> bool:
+        """Whether it holds something else now."""
+        try:
+            return _stood(self.path) != self.stood and digest_file(self.path) != self.digest
+        except OSError:
+            return True
+
+
+@dataclass(frozen=True)
 class Template:
     """An agent's command before anything is filled in."""
 
@@ -50,6 +67,7 @@ class Template:
     """Path of the program; empty if it is not there."""
     version: str
     """What it says of itself, or the digest of its file."""
+    files: tuple[NamedFile, ...]
 
 
 def template(agent: AgentCommand, preset: Preset, artifact: TextArtifact) -> Template:
@@ -70,7 +88,8 @@ def template(agent: AgentCommand, preset: Preset, artifact: TextArtifact) -> Tem
             where="agent",
             next="install it, or name it by its full path in `agent.command`",
         )
-    return Template(parts, deliver, program, _version(agent, preset, program))
+    files = tuple(NamedFile(f, digest_file(f), _stood(f)) for f in named_files(parts))
+    return Template(parts, deliver, program, _version(agent, preset, program), files)
 
 
 def contained(agent: AgentCommand) -> bool:
@@ -119,7 +138,7 @@ def fingerprint(agent: AgentCommand, made: Template, kind: TextKind, isolation: 
             "deliver": made.deliver,
             "kind": kind.value,
             "version": made.version,
-            "files": _files(made.parts),
+            "files": sorted(f.digest for f in made.files),
             "model": agent.model,
             "base_url": agent.base_url,
             "env": sorted(agent.env),
@@ -131,10 +150,16 @@ def fingerprint(agent: AgentCommand, made: Template, kind: TextKind, isolation: 
     )
 
 
-def _files(parts: tuple[str, ...]) -> dict[str, str]:
-    """Digests of the scripts that a command names; what these load is not seen."""
-    paths = [Path(p) for p in parts[1:] if len(p) < 4096 and "{" not in p and "\0" not in p and os.sep in p]
-    return {p.name: digest_file(p) for p in paths if p.is_file()}
+def named_files(parts: tuple[str, ...]) -> list[Path]:
+    """The files that a command names, alone or as the value of an option."""
+    values = [p.partition("=")[2] if p.startswith("-") and "=" in p else p for p in parts[1:]]
+    paths = {Path(v) for v in values if len(v) < 4096 and "{" not in v and "\0" not in v and os.sep in v}
+    return [p for p in sorted(paths) if p.is_file()]
+
+
+def _stood(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _version(agent: AgentCommand, preset: Preset, program: str) -> str:

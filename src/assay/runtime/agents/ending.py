@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from assay.core.agent import AgentOutcome, AgentRun
@@ -42,11 +44,20 @@ class Ending:
     feedback: str = ""
     again: bool = False
     """Whether another attempt may find out more."""
+    judge: tuple[float | None, ...] = ()
+    """What the judge told that it cost; empty where it told nothing of a cost."""
+
+    @property
+    def costs(self) -> tuple[float | None, ...]:
+        """Of agent and judge; None = unknown."""
+        return self.told.cost, *self.judge
 
 
-def recorded(asked: Asked, ending: Ending, attempts: int, started: str) -> AgentRun:
-    """The run, from its last attempt."""
+def recorded(asked: Asked, endings: Sequence[Ending], started: str) -> AgentRun:
+    """The run, from its last attempt; its cost is that of all."""
+    ending = endings[-1]
     told = ending.told
+    known = [c for e in endings for c in e.costs if c is not None]
     scores = {AgentOutcome.PASS: 1.0, AgentOutcome.INFRA_ERROR: None}
     return AgentRun(
         task=asked.task.task_id,
@@ -58,8 +69,9 @@ def recorded(asked: Asked, ending: Ending, attempts: int, started: str) -> Agent
         score=scores.get(ending.outcome, 0.0),
         reason=plain(ending.reason)[:400],
         text=digest_bytes(asked.text.encode("utf-8", "surrogateescape")),
-        attempts=attempts,
-        cost=told.cost,
+        attempts=len(endings),
+        cost=math.fsum(known) if known else None,
+        untold=sum(None in e.costs for e in endings),
         input_tokens=told.input_tokens,
         output_tokens=told.output_tokens,
         wall_s=ending.wall_s,
@@ -92,6 +104,8 @@ def never_there(judged: Judged, task: Task) -> bool:
 
 def reason_of(judged: Judged) -> str:
     """Why a verifier said no."""
+    if judged.flooded:
+        return "the verifier printed without end and was stopped"
     if judged.timed_out:
         return "the verifier ran into its time limit"
     if judged.exit_code is None:

@@ -102,13 +102,40 @@ class RunJournal:
             )
         for number, line in enumerate(lines[1:], 2):
             where = f"{self.path}:{number}"
-            try:
-                run = AgentRun.from_json(_object(line, where))
-            except ValidationError as error:
-                raise UnreadableInput("not a run", where=where) from error
+            run = _run(_object(line, where), where)
             if run.key in self.done:
                 raise UnreadableInput(f"the run {run.key} is there twice", where=where)
             self.done[run.key] = run
+
+
+def recorded_runs(path: Path) -> list[AgentRun]:
+    """The finished runs of a journal, whatever plan it belongs to; none where there is no file.
+
+    Raises:
+        UnreadableInput: if it cannot be read.
+    """
+    return [_run(line, str(path)) for line in recorded_lines(path)[1:]]
+
+
+def recorded_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a journal, a torn last one left out; none where there is no file.
+
+    Raises:
+        UnreadableInput: if it cannot be read.
+    """
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise UnreadableInput(f"cannot read: {error.strerror or error}", where=str(path)) from error
+    lines = data[: data.rfind(b"\n") + 1].splitlines()
+    return [_object(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _run(value: Mapping[str, Any], where: str) -> AgentRun:
+    try:
+        return AgentRun.from_json(value)
+    except ValidationError as error:
+        raise UnreadableInput("not a run", where=where) from error
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

@@ -19,7 +19,16 @@ from assay.core.run import Run, Work
 from assay.core.suite import Task
 from assay.core.vocabulary import FailureClass
 from assay.runtime import process
-from assay.runtime.agents.command import clean, contained, filled, fingerprint, program_of, seen_by, template
+from assay.runtime.agents.command import (
+    clean,
+    contained,
+    filled,
+    fingerprint,
+    named_files,
+    program_of,
+    seen_by,
+    template,
+)
 from assay.runtime.agents.ending import (
     SAID_CHARS,
     Asked,
@@ -32,7 +41,7 @@ from assay.runtime.agents.ending import (
 )
 from assay.runtime.agents.isolation import Places, chosen, for_verifier
 from assay.runtime.agents.presets import preset
-from assay.runtime.agents.told import Printed, Told
+from assay.runtime.agents.told import Printed, Told, judge_cost
 from assay.runtime.ended import wait_for_end
 from assay.runtime.files import remove
 from assay.runtime.staging import StagedSource
@@ -44,6 +53,8 @@ WATCH_S = 0.5
 """How often a running agent's output is looked at."""
 FLOOD = 64
 """An agent that prints this many times more than is kept is ended."""
+JUDGE_RESULT = "ASSAY_JUDGE_RESULT"
+"""Variable that tells a verifier where it may write what it cost."""
 BACKOFF_S = 0.5
 """Waited before an infra error is tried again; doubled each time."""
 ARGUMENT_BYTES = 30_000
@@ -114,17 +125,39 @@ class AgentRunner:
         """
         asked = Asked(task, text, arm, rep, seed, block, place)
         started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        costs: list[float] = []
+        endings: list[Ending] = []
         for attempt in itertools.count(1):
-            ending = self._attempt(asked)
-            if ending.told.cost is not None:
-                costs.append(ending.told.cost)
-            if not ending.again or attempt > self.agent.retries:
+            endings.append(self._attempt(asked))
+            if not endings[-1].again or attempt > self.agent.retries:
                 break
             if self._stop.wait(BACKOFF_S * 2 ** (attempt - 1)):
                 raise Stopped
-        told = replace(ending.told, cost=sum(costs) if costs else None)
-        return recorded(asked, replace(ending, told=told), attempt, started)
+        return recorded(asked, endings, started)
+
+    def file_chars(self, text: str) -> int:
+        """Characters of the artifact's file with a text in it.
+
+        Raises:
+            UsageError: if the text cannot be written as UTF-8.
+        """
+        return self._source.chars(text)
+
+    def require_unchanged(self) -> None:
+        """Refuse runs of an agent that changed meanwhile: which of them is of which one cannot be told.
+
+        Raises:
+            ComponentFailed: NOT_COMPARABLE, naming the file.
+        """
+        known = {f.path for f in self._template.files}
+        changed = [f.path for f in self._template.files if f.changed()]
+        changed += [f for f in named_files(self._template.parts) if f not in known]
+        if changed:
+            raise ComponentFailed(
+                f"{changed[0]}, which `agent.command` names and which so is part of the agent, changed while it ran",
+                failure_class=FailureClass.NOT_COMPARABLE,
+                where="agent.command",
+                next="start a new study and leave it alone; what the agent writes goes below {home} or {workdir}",
+            )
 
     def stop(self) -> None:
         """End all running agents and start no more; runs that were under way raise `Stopped`."""
@@ -300,13 +333,16 @@ class AgentRunner:
         return process.run_of(record, lost=lost)
 
     def _printed(self, log: Path, result: Path, exit_code: int | None) -> Printed:
-        limit = self.agent.output_bytes
-        found = None
+        said = _ends_of(log, self.agent.output_bytes).decode("utf-8", "replace")
+        return Printed(said, self._left(result), exit_code)
+
+    def _left(self, result: Path) -> bytes | None:
+        """The file that somebody left, no link; None where there is none."""
         with contextlib.suppress(OSError):
             if result.is_file() and not result.is_symlink():
                 with result.open("rb") as handle:
-                    found = handle.read(limit)
-        return Printed(_ends_of(log, limit).decode("utf-8", "replace"), found, exit_code)
+                    return handle.read(self.agent.output_bytes)
+        return None
 
     def _judge(self, space: Workspace, places: Places, told: Told) -> Ending:
         verifier = space.task.verifier
@@ -323,21 +359,23 @@ class AgentRunner:
             around = self._around_verifier
             return around.sandboxed(command, own) or around.wrapped(command, own, (), "")
 
-        judged = run_verifier(space, allowed=allowed, wrap=wrap)
+        bill = places.told / "judge.json"
+        remove(bill)  # an agent may have laid one there
+        judged = run_verifier(space, env={JUDGE_RESULT: str(bill)}, allowed=allowed, wrap=wrap)
+        cost = judge_cost(self._left(bill))
         if judged.undecided:
             why = f"the verifier could not judge: {tail(judged.log_tail, 200)}"
-            return Ending(AgentOutcome.INFRA_ERROR, why, tampered=tampered, again=True)
+            return Ending(AgentOutcome.INFRA_ERROR, why, tampered=tampered, again=True, judge=cost)
         if never_there(judged, space.task):
             return Ending(
                 AgentOutcome.INFRA_ERROR, f"the verifier's program is missing: {verifier.command[0]}"
             )
         by_tools = verifier.tools_pass(told.tools or ())
         if judged.passed and by_tools:
-            return Ending(AgentOutcome.PASS, "", tampered=tampered)
+            return Ending(AgentOutcome.PASS, "", tampered=tampered, judge=cost)
         why = "the tools called are not those expected" if judged.passed else reason_of(judged)
-        return Ending(
-            AgentOutcome.TASK_FAIL, why, tampered=tampered, feedback=tail(judged.log_tail, SAID_CHARS)
-        )
+        said = tail(judged.log_tail, SAID_CHARS)
+        return Ending(AgentOutcome.TASK_FAIL, why, tampered=tampered, feedback=said, judge=cost)
 
 
 def check_agent(agent: AgentCommand, kind: TextKind = TextKind.SKILL) -> Component:

@@ -37,8 +37,8 @@ def run_all(
 ) -> list[AgentRun]:
     """Do all draws that the journal does not hold yet.
 
-    Infra errors are kept in the journal once a later run has learned something: those of a machine that is down are
-    tried again by a resumed study.
+    Infra errors are kept in the journal once a run that began after them has learned something: those of a machine that
+    is down are tried again by a resumed study.
 
     Args:
         runner: runs one.
@@ -100,8 +100,11 @@ class _Work:
         self.waiting = deque((place, d) for place, d in enumerate(draws) if d.key not in journal.done)
         self.finished = self.of - len(self.waiting)
         self.open: set[Future[AgentRun]] = set()
-        self.streak: list[AgentRun] = []
-        """Infra errors after each other."""
+        self.held: list[tuple[int, AgentRun]] = []
+        """Infra errors that may be those of a machine that is down, with the number of their end."""
+        self.in_a_row = 0
+        self.begun: dict[tuple[str, str, int], int] = {}
+        """How many runs had ended when one began."""
         self.pool = ThreadPoolExecutor(thread_name_prefix="agent", max_workers=64)
 
     def done(
@@ -114,13 +117,15 @@ class _Work:
         ended = False
         while self.open or (self.waiting and not ended):
             while self.waiting and not ended and len(self.open) < parallel:
-                self.open.add(self.pool.submit(self.begin, *self.waiting.popleft()))
+                place, draw = self.waiting.popleft()
+                self.begun[draw.key] = self.finished
+                self.open.add(self.pool.submit(self.begin, place, draw))
             ready, self.open = wait(self.open, return_when=FIRST_COMPLETED)
             for run in sorted((f.result() for f in ready), key=lambda r: r.place):
                 self._finish(run)
                 on_run(run, self.finished, self.of)
                 ended = stop(run) is not None or ended
-        self._keep(self.streak)
+        self._keep([run for _, run in self.held])
 
     def keep_finished(self) -> None:
         """What ended while we were told to leave was paid for: it is kept."""
@@ -136,24 +141,28 @@ class _Work:
 
     def _finish(self, run: AgentRun) -> None:
         self.finished += 1
-        if run.learned:
-            self._keep([*self.streak, run])
-            self.streak = []
+        if not run.learned:
+            self.held.append((self.finished, run))
+            self.in_a_row += 1
+            if self.in_a_row >= INFRA_IN_A_ROW:
+                raise _down(run, self.in_a_row)
             return
-        self.streak.append(run)
-        if len(self.streak) >= INFRA_IN_A_ROW:
-            raise _down(self.streak)
+        # a run that was under way when others broke down does not show that the machine is up again
+        before = self.begun[run.key]
+        self._keep([*(r for end, r in self.held if end <= before), run])
+        self.held = [(end, r) for end, r in self.held if end > before]
+        self.in_a_row = 0
 
     def _keep(self, runs: Sequence[AgentRun]) -> None:
         for run in runs:
             self.journal.add(run)
 
 
-def _down(streak: Sequence[AgentRun]) -> ComponentFailed:
+def _down(last: AgentRun, times: int) -> ComponentFailed:
     return ComponentFailed(
-        f"{len(streak)} infra errors after each other, the last one: {streak[-1].reason}",
+        f"{times} infra errors after each other, the last one: {last.reason}",
         failure_class=FailureClass.INFRA_TRANSIENT,
-        where=f"agent, task {streak[-1].task}",
+        where=f"agent, task {last.task}",
         next="mend it, then `assay resume`",
-        log_tail=streak[-1].said,
+        log_tail=last.said,
     )

@@ -96,6 +96,13 @@ def read_result(printed: Printed) -> Told:
     )
 
 
+def judge_cost(left: bytes | None) -> tuple[float | None, ...]:
+    """What a verifier told that it cost, `{"cost_usd": 0.01 | null}`; empty where it left nothing: most cost nothing."""
+    if left is None:
+        return ()
+    return (amount(mapping(parsed(left.decode("utf-8", "replace"))).get("cost_usd")),)
+
+
 def events(output: str) -> Iterator[dict[str, Any]]:
     """JSON objects of an output that are a line each; other lines, and a torn last one, are left out."""
     for line in output.split("\n"):

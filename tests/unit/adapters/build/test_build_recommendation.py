@@ -18,11 +18,13 @@ from assay.testing.session import make_session
 STARTED = "python llama_launcher.py -m m.gguf --port 8080"
 
 
-def built(tmp_path: Path, serves: dict[str, Any], **more: Any) -> dict[str, Any]:
+CHOICE = Choice(
+    model="7b", path="models/7b.gguf", target_context=512, name="7b slots=2", serve_command=STARTED
+)
+
+
+def built(tmp_path: Path, serves: dict[str, Any], choice: Choice = CHOICE, **more: Any) -> dict[str, Any]:
     """The recommendation as it was written down."""
-    choice = Choice(
-        model="7b", path="models/7b.gguf", target_context=512, name="7b slots=2", serve_command=STARTED
-    )
     record = TuningRecord(
         recommendation=Recommendation(
             run_id="tune-1", started_at="2026-01-01T00:00:00Z", machine=Machine(ram_gb=0, chip=""),
@@ -73,3 +75,17 @@ def test_the_machine_is_told(tmp_path: Path) -> None:
     assert found["machine"]["cpus"] >= 1
     assert found["recipe_hash"].startswith("sha256:")
     assert found["ended_at"]
+
+
+def test_of_a_checkpoint_folder_the_file_that_was_served_is_named(tmp_path: Path) -> None:
+    """llama.cpp reads no folder: command and path name the GGUF that was written of it."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    file = tmp_path / "gguf" / "model.gguf"
+    choice = Choice(
+        model="7b", path=str(folder), target_context=512, name="7b", engine="llama_cpp",
+        serve_command=f"python llama_launcher.py -m {file} --port 8080",
+    )  # fmt: skip
+    found = built(tmp_path, {"7b": {"kind": "llama_cpp", "options": {}}}, choice=choice)["recommendation"]
+    assert f"llama-server -m {file} " in found["serve_command"]
+    assert found["path"] == str(file)

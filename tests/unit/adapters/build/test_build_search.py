@@ -18,6 +18,7 @@ from rule_world import LEARN, agent_runs, write_world
 
 from assay.adapters.build.search import Adapter, Options
 from assay.adapters.build.search.record import Record
+from assay.core.agent import AgentOutcome, AgentRun
 from assay.core.candidate import Candidate
 from assay.core.errors import ComponentFailed, UsageError
 from assay.core.study import AdapterRef
@@ -109,6 +110,24 @@ def test_a_cost_cap_warns_and_holds(tmp_path: Path) -> None:
     assert "assumed" in warnings[0]
     assert found.evolution.cost_assumed <= 0.30 + 1e-9
     assert "cost cap" in found.evolution.ended
+
+
+@pytest.mark.parametrize(("attempts", "kept", "spent"), [(1, "0.25", (0.2, 0.34)), (5, "1.25", (-1.0, 0.0))])
+def test_the_search_leaves_what_confirmation_needs(
+    tmp_path: Path, attempts: int, kept: str, spent: tuple[float, float]
+) -> None:
+    """What was spent before and what runs that confirm may cost, as dear as they were, is none of the search's."""
+    session = make_session(tmp_path)
+    session.workdir = tmp_path / "study/trial-1/build"
+    for folder in (session.workdir, tmp_path / "study/trial-1/preflight"):
+        folder.mkdir(parents=True)
+    run = AgentRun(task="d", arm="baseline", rep=1, outcome=AgentOutcome.PASS, score=1.0, untold=attempts)
+    (tmp_path / "study/trial-1/preflight/runs.jsonl").write_text(f"{{}}\n{run.model_dump_json()}\n")
+    found = searched(tmp_path, options(tmp_path / "world", study_cost=0.60, confirming_runs=25), session)
+    assert f"{kept} kept for confirmation" in found.evolution.ended
+    assert spent[0] < found.evolution.cost_assumed <= spent[1] + 1e-9
+    warnings = [m[9:12] for m, _ in session.notes if m.startswith("warning:")]
+    assert warnings == ["50%"] * (attempts == 1), "80 % are for confirmation"
 
 
 def test_the_time_of_the_study_ends_it(tmp_path: Path) -> None:

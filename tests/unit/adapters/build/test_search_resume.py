@@ -59,6 +59,9 @@ class FakeRunner:
     def stop(self) -> None:
         """Nothing runs."""
 
+    def require_unchanged(self) -> None:
+        """It is always the same."""
+
     def run(
         self, task: Task, text: str, *, arm: str, rep: int, seed: int, block: int = 1, place: int = 0
     ) -> AgentRun:

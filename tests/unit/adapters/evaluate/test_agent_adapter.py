@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from assay.adapters.evaluate import agent as module
 from assay.adapters.evaluate.agent import Adapter, Options, plan
 from assay.core.agent import (
     AGAIN,
@@ -27,13 +26,14 @@ from assay.core.agent import (
     AgentRuns,
 )
 from assay.core.canon import digest_bytes
-from assay.core.errors import ComponentFailed
+from assay.core.errors import ComponentFailed, UnreadableInput
 from assay.core.evidence import Evidence
 from assay.core.evolution import Evolution, TextNode
 from assay.core.ports import Target
 from assay.core.vocabulary import FailureClass
 from assay.engine.leftovers import end_leftovers
 from assay.readers.suites import read_suite
+from assay.runtime.agents.purse import RUNS
 from assay.testing.session import RecordingSession, make_session
 
 CODE = """
@@ -82,7 +82,7 @@ def target(world: Path, candidate: str | None = None) -> Target:
     found = Evolution(subject="c", engine="given", nodes=(node,))
     record = {
         "schema": "evolved/1",
-        "artifact": {"path": "rules.txt", "kind": "plain"},
+        "artifact": {"path": "rules.txt", "kind": "plain", "digest": digest},
         "evolution": found.to_json(),
         "texts": {digest: candidate},
     }
@@ -218,10 +218,40 @@ def test_money_is_kept_to(world: Path) -> None:
     assert len(more.runs) == 30
 
 
+def test_the_money_is_that_of_the_whole_study(world: Path) -> None:
+    """What other steps have spent counts, resumed or not, and a step that the rest does not reach for is not begun."""
+
+    def step(trial: int, name: str) -> RecordingSession:
+        session = make_session(world / name)
+        session.workdir = world / "study" / f"trial-{trial}" / name
+        session.workdir.mkdir(parents=True, exist_ok=True)
+        return session
+
+    made = options(world, max_cost=4.0, agent_price_per_run=0.1)
+    for _ in range(2):  # the second time nothing is run, nor paid
+        assert len(measured(world, made, session=step(1, "preflight")).runs) == 3
+    (step(1, "build").workdir / "search.jsonl").write_text(
+        '{"schema": "search/1"}\n{"line": "answer", "answer": {}, "charged": 0.25}\n{"line": "answer", "charged": 9'
+    )
+    last = step(2, "confirm-1")
+    assert len(measured(world, made, session=last).runs) == 3
+    assert [n for n, _ in last.notes if "of the money" in n] == [
+        "warning: 50% of the money of this study is used: 2.25 of 4",
+        "warning: 80% of the money of this study is used: 3.25 of 4",
+    ]
+    with pytest.raises(ComponentFailed, match=r"3.25 of 4, and 3 more runs may cost 1.5") as caught:
+        measured(world, made, session=step(2, "confirm-2"))
+    assert caught.value.failure_class is FailureClass.BUDGET_EXHAUSTED
+    assert not (world / "study/trial-2/confirm-2/runs.jsonl").read_text().count("\n") > 1
+    (world / "study/trial-1/preflight/runs.jsonl").write_bytes(b"\x00junk\n")
+    with pytest.raises(UnreadableInput, match="not JSON"):
+        measured(world, made, session=step(2, "confirm-3"))
+
+
 def test_the_last_run_may_use_the_money_up(world: Path) -> None:
     """A step that is finished is not failed for having cost what it was allowed."""
     assert len(measured(world, options(world, max_cost=1.5)).runs) == 3
-    with pytest.raises(ComponentFailed, match="is 0"):
+    with pytest.raises(ComponentFailed, match="used up"):
         measured(world, options(world, max_cost=0.0), session=make_session(world / "zero"))
 
 
@@ -250,6 +280,22 @@ def test_time_is_kept_to(world: Path) -> None:
     assert len((session.workdir / "runs.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize("how", ["{}", "--log={}"])
+def test_an_agent_that_changes_while_it_runs(world: Path, how: str) -> None:
+    """A file that the command names is part of the agent, also one that it writes to: the first step says so."""
+    made = options(world)
+    log = world / "agent.log"
+    log.write_text("")
+    script = Path(made.agent.command[3])
+    script.write_text(f"{script.read_text()}\nopen({str(log)!r}, 'a').write('ran\\n')\n")
+    named = made.agent.model_copy(update={"command": (*made.agent.command, how.format(log))})
+    with pytest.raises(ComponentFailed, match=r"agent\.log, which `agent\.command` names") as caught:
+        measured(world, made.model_copy(update={"agent": named}))
+    assert caught.value.failure_class is FailureClass.NOT_COMPARABLE
+    assert "{home}" in caught.value.next
+    assert len(measured(world, made, session=make_session(world / "unnamed")).runs) == 3
+
+
 def test_a_finished_step_is_not_run_again(world: Path) -> None:
     """The journal of the same plan is taken as it is; that of another one is refused."""
     session = make_session(world)
@@ -274,7 +320,7 @@ def test_check_and_protocol(world: Path) -> None:
 def test_a_killed_evaluation_goes_on(world: Path) -> None:
     """SIGKILL of the evaluating process: its runs stay, its agents end, and the rest is run once."""
     session = make_session(world)
-    journal = session.workdir / module.JOURNAL
+    journal = session.workdir / RUNS
     slow = CODE + "\nimport time; time.sleep(0.3)\n"
     script = f"""
 import sys

@@ -83,6 +83,16 @@ def test_points_become_evidence_with_their_rows(endpoint: Endpoint, tmp_path: Pa
     assert any("4 in flight" in text for text, _ in session.notes)
 
 
+def test_who_else_used_the_processors_is_noted(endpoint: Endpoint, tmp_path: Path) -> None:
+    """With each launch; not where somebody else runs the server, whose time would count as that of others."""
+    plan = {"arrivals": {"kind": "closed", "concurrency": 1}, "requests": 2}
+    target = Target(name="x", path="/x", engine="llama_cpp", endpoint=endpoint)
+    found = adapter(points=[plan]).evaluate(target, make_session(tmp_path / "own"))
+    assert 0 <= found.facts["machine"]["others_frac"] <= 1
+    theirs = target.model_copy(update={"engine": "openai"})
+    assert "machine" not in adapter(points=[plan]).evaluate(theirs, make_session(tmp_path / "their")).facts
+
+
 def test_a_budget_that_ends_is_named(endpoint: Endpoint, tmp_path: Path) -> None:
     """The study's wall time ends within a point."""
     points = [{"arrivals": {"concurrency": 1}, "requests": 1_000_000}]

@@ -28,13 +28,16 @@ from assay.core.ports import Component, Session
 from assay.core.suite import Suite
 from assay.evolving.archive import Archive, Pick, text_digest
 from assay.evolving.chance import Chance
+from assay.evolving.course import Course
 from assay.evolving.limits import Limits
-from assay.evolving.proposers import CommandOptions, PoolLine, ProposerSpec
-from assay.evolving.search import Course, Rules, evolve
+from assay.evolving.proposers.spec import CommandOptions, PoolLine, ProposerSpec
+from assay.evolving.rules import Rules
+from assay.evolving.search import evolve
 from assay.evolving.shorten import minimized
 from assay.readers.suites import read_suite
 from assay.readers.texts import read_plain, read_text
 from assay.runtime.agents import AgentRunner, RunJournal
+from assay.runtime.agents.purse import PROPOSALS, RUNS, Purse, spent_before
 from assay.runtime.evolved import write_evolved
 
 PROPOSERS = (
@@ -45,6 +48,8 @@ PROPOSERS = (
     ProposerSpec(kind="merge"),
 )
 """What proposes where nothing is named: small changes of lines, from the pool."""
+_NO_COURSE = {"max_cost", "study_cost", "confirming_runs", "max_runs", "suite", "pool_file"}
+"""Options that do not decide where a search goes: how far, and where things lie."""
 
 
 class Options(Noun):
@@ -80,7 +85,11 @@ class Options(Noun):
     max_runs: int = Field(default=300, ge=1)
     """Most agent runs."""
     max_cost: float | None = Field(default=None, ge=0)
-    """Most that runs and proposals may cost together; null = no cap."""
+    """Most that the runs and proposals of the search may cost together; null = no cap."""
+    study_cost: float | None = Field(default=None, ge=0)
+    """Most that the whole study may cost, with what its other steps have spent; filled in by the job."""
+    confirming_runs: int = Field(default=0, ge=0)
+    """Runs that confirm afterwards, whose cost is not spent here; filled in by the job."""
     price_per_run: float | None = Field(default=None, ge=0)
     """Assumed cost of a run that tells none; null = the agent's. Unknown is not 0: with `max_cost` one is needed."""
     seed: int = 0
@@ -137,12 +146,13 @@ class Adapter:
             "options": digest(_essence(o)),
             "pool": digest([p.to_json() for p in self._pool()]),
         }
-        record = Record(session.workdir / "search.jsonl", plan)
+        record = Record(session.workdir / PROPOSALS, plan)
         resumed = record.again
-        with RunJournal(session.workdir / "runs.jsonl", plan) as journal:
+        with RunJournal(session.workdir / RUNS, plan) as journal:
             bench = self._bench(runner, suite, journal, record, session)
             course = self._course(text, suite, bench)
             pick, ended = self._searched(course)
+            runner.require_unchanged()
             if bench.reused:
                 session.note(f"{bench.reused} of {bench.runs} runs had been done before the interruption")
         evolution = _evolution(course, pick, ended, bench, o)
@@ -209,12 +219,13 @@ class Adapter:
     ) -> Bench:
         o = self.options
         price = o.price_per_run if o.price_per_run is not None else o.agent.price_per_run
+        purse = Purse(o.study_cost, price, spent_before(session.workdir, price))
         return Bench(
             runner=runner,
             suite=suite,
             journal=journal,
             record=record,
-            spending=Spending(max_runs=o.max_runs, max_cost=o.max_cost, price_per_run=price),
+            spending=Spending(o.max_runs, o.max_cost, purse, o.confirming_runs),
             session=session,
             proposers=o.proposers,
             ask_command=asked,
@@ -239,8 +250,8 @@ class Adapter:
 
 
 def _essence(options: Options) -> dict[str, Any]:
-    """What of the options decides where a search goes; an agent's speed and a higher cap do not."""
-    told = options.model_dump(mode="json", exclude={"max_cost", "max_runs", "suite", "pool_file"})
+    """What of the options decides where a search goes; an agent's speed does not either."""
+    told = options.model_dump(mode="json", exclude=_NO_COURSE)
     del told["agent"]["parallel"]
     return {k: str(v) if isinstance(v, float) else _plain(v) for k, v in told.items()}
 
@@ -264,6 +275,7 @@ def _evolution(course: Course, pick: Pick, ended: str, bench: Bench, options: Op
         "proposals_asked": bench.asked,
         "max_runs": spending.max_runs,
         "max_cost": spending.max_cost,
+        "study_cost": spending.purse.cap,
     }
     if options.engine == "gepa":
         from importlib.metadata import version  # noqa: PLC0415 - only where the library is used
@@ -277,8 +289,8 @@ def _evolution(course: Course, pick: Pick, ended: str, bench: Bench, options: Op
         pick_rule=pick.rule,
         ended=ended,
         runs=spending.runs,
-        cost=spending.told if spending.tellers else None,
-        cost_assumed=spending.assumed,
+        cost=spending.mine.told if spending.mine.tellers else None,
+        cost_assumed=spending.mine.assumed,
         seed=options.seed,
         facts=facts,
     )

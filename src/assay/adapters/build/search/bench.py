@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,14 +15,13 @@ from assay.core.errors import ComponentFailed
 from assay.core.ports import Session
 from assay.core.suite import Suite
 from assay.core.vocabulary import FailureClass
-from assay.evolving.proposers import CommandOptions, ProposerSpec
+from assay.evolving.proposers.spec import CommandOptions, ProposerSpec
 from assay.evolving.world import Answer, Ended, Observed, Purpose, Standing, Wanted
 from assay.runtime.agents import AgentRunner, RunJournal, run_all
 from assay.runtime.agents.plan import drawn, in_order
+from assay.runtime.agents.purse import WARN_AT, Purse, Spent
 from assay.runtime.agents.running import INFRA_IN_A_ROW
 
-WARN_AT = (0.5, 0.8)
-"""Shares of the cost cap that are told when they are passed."""
 NOTE_S = 0.5
 OUT_OF_TIME = "the time of the study is used up"
 
@@ -59,45 +58,92 @@ class Lines(Protocol):
 
 @dataclass
 class Spending:
-    """What was spent, of which cap."""
+    """What a search may spend: runs, money of its own, and of the study's money what confirmation does not need."""
 
     max_runs: int
     max_cost: float | None = None
-    price_per_run: float | None = None
-    """Assumed for a run that tells no cost; None = unknown, which is not 0."""
+    """Of the search alone."""
+    purse: Purse = field(default_factory=Purse)
+    """Of the study."""
+    confirming: int = 0
+    """Runs that must still be paid for when the search has ended."""
     runs: int = 0
-    told: float = 0.0
-    tellers: int = 0
-    """Runs and calls that told a cost."""
-    assumed: float = 0.0
+    _warned: set[float] = field(default_factory=set)
 
     @property
-    def cost(self) -> float:
-        """Told and assumed."""
-        return self.told + self.assumed
+    def mine(self) -> Spent:
+        """What the search has spent."""
+        return self.purse.mine
 
-    def add(self, cost: float | None, price: float | None, what: str) -> None:
-        """Count a cost.
+    @property
+    def kept(self) -> float:
+        """What is kept for confirmation: at the price, or at what runs were found to cost, if that is more."""
+        return self.confirming * max(self.purse.price or 0.0, self.purse.per_run)
+
+    def run(self, run: AgentRun) -> None:
+        """Count a run.
 
         Raises:
-            ComponentFailed: USER_CONFIG_ERROR, if it is unknown and a cap must be kept.
+            ComponentFailed: USER_CONFIG_ERROR, if its cost is unknown and a cap must be kept.
         """
-        if cost is not None:
-            self.told += cost
-            self.tellers += 1
-        elif price is not None:
-            self.assumed += price
-        elif self.max_cost is not None:
+        self.runs += 1
+        self._require(self.mine.run(run, self.purse.price), f"the run of task {run.task}")
+
+    def after(self, runs: Iterable[AgentRun]) -> Spending:
+        """How it would stand with these runs too; those without a known cost count nothing here."""
+        made = replace(self, purse=replace(self.purse, mine=replace(self.mine)))
+        for run in runs:
+            made.mine.run(run, made.purse.price)
+        return made
+
+    def call(self, cost: float | None, price: float | None) -> None:
+        """Count a proposal.
+
+        Raises:
+            ComponentFailed: as `run`.
+        """
+        self._require(self.mine.call(cost, price), "the proposing command")
+
+    def _require(self, known: bool, what: str) -> None:
+        if not known and (self.max_cost is not None or self.purse.cap is not None):
             raise ComponentFailed(
-                f"{what} told no cost, so `max_cost` cannot be kept",
+                f"{what} told no cost, so that no cap can be kept",
                 failure_class=FailureClass.USER_CONFIG_ERROR,
                 where="search",
                 next="give `price_per_run` (or `price` of the proposer): what one is assumed to cost",
             )
 
     def price(self) -> float:
-        """What a further run is expected to cost; 0 where nothing is known yet."""
-        return self.cost / self.runs if self.runs else self.price_per_run or 0.0
+        """What a further run is expected to cost, proposals included; the price where nothing is known yet."""
+        return self.mine.cost / self.runs if self.runs else self.purse.per_run
+
+    def over(self, more: float = 0.0) -> str:
+        """Why so much more cannot be spent, or, without more, nothing at all; empty where it can."""
+        spent, then = self.mine.cost, f", and {more:.4g} more may be" if more else ""
+        if self.max_cost is not None and _beyond(spent + more, self.max_cost, more):
+            return f"the cost cap of {self.max_cost:g}: {spent:.4g} is spent{then}"
+        purse = self.purse
+        if purse.cap is not None and _beyond(purse.cost + self.kept + more, purse.cap, more):
+            return (
+                f"the money of the study: of {purse.cap:g} is {purse.cost:.4g} spent and {self.kept:.4g} kept for "
+                f"confirmation{then}"
+            )
+        return ""
+
+    def warn(self, tell: Callable[[str], None]) -> None:
+        """Tell each share of a cap once it is passed."""
+        self.purse.warn(tell)
+        for share in WARN_AT:
+            if self.max_cost and share not in self._warned and self.mine.cost >= share * self.max_cost:
+                self._warned.add(share)
+                assumed = f", {self.mine.assumed:.4g} of it assumed" if self.mine.assumed else ""
+                told = f"{self.mine.cost:.4g} of {self.max_cost:g}{assumed}"
+                tell(f"warning: {share:.0%} of the search's cost cap is spent: {told}")
+
+
+def _beyond(spent: float, cap: float, more: float) -> bool:
+    """Whether a cap is passed, or, where nothing is planned, reached."""
+    return spent > cap * (1 + 1e-9) if more else spent >= cap
 
 
 class Holding(RunJournal):
@@ -154,7 +200,6 @@ class Bench:
     reused: int = 0
     """Runs that an earlier attempt had done."""
     _failures: dict[int, int] = field(default_factory=dict)
-    _warned: set[float] = field(default_factory=set)
     _measured: int = 0
     _noted: float = 0.0
     _line: str = ""
@@ -193,12 +238,11 @@ class Bench:
             self._carry_out(todo, keys, texts, purpose)
         found = [self.journal.done[keys[w]] for w in wanted if keys[w] in self.journal.done]
         for run in found:
-            self.spending.runs += 1
-            self.spending.add(run.cost, self.spending.price_per_run, f"the run of task {run.task}")
+            self.spending.run(run)
         self._streak = 0 if any(r.learned for r in found) else self._streak + len(found)
-        self._warn()
+        self.spending.warn(self.session.note)
         if len(found) < len(wanted):
-            raise Ended(self._over_cost() or self._stopped or "the runs were stopped")
+            raise Ended(self.spending.over() or self._stopped or "the runs were stopped")
         return {w: _observed(self.journal.done[keys[w]]) for w in wanted}
 
     def _carry_out(
@@ -211,15 +255,13 @@ class Bench:
         block = self._measured
         draws = in_order([drawn(w.task, keys[w][1], w.rep, block, self.seed) for w in todo], self.seed)
         known = sum(1 for k in keys.values() if k in self.journal.done)
-        extra = [self.journal.done[k] for k in keys.values() if k in self.journal.done]
-        spent = self.spending.cost + sum(self._cost(r) for r in extra)
+        meanwhile = [self.journal.done[k] for k in keys.values() if k in self.journal.done]
 
         def stop(run: AgentRun) -> str | None:
-            nonlocal spent
-            spent += self._cost(run)
-            cap, left = self.spending.max_cost, self.session.remaining_s()
-            if cap is not None and spent >= cap:
-                self._stopped = f"the cost cap of {cap:g} is reached: {spent:.4g} is spent"
+            meanwhile.append(run)
+            left = self.session.remaining_s()
+            if over := self.spending.after(meanwhile).over():
+                self._stopped = over
             elif left is not None and left <= 0:
                 self._stopped = OUT_OF_TIME
             return self._stopped or None
@@ -249,45 +291,20 @@ class Bench:
             )
         holding.keep()
 
-    def _cost(self, run: AgentRun) -> float:
-        return run.cost if run.cost is not None else self.spending.price_per_run or 0.0
-
     def _require_budget(self, count: int, todo: Sequence[Wanted]) -> None:
         """What an earlier attempt did is not refused: it was allowed then."""
         if count > self.runs_left:
             raise Ended(f"the runs are used up: {self.runs} done, {self.runs_left} left, {count} needed")
         if not todo:
             return
-        if over := self._over_cost():
+        if over := self.spending.over() or self.spending.over(count * self.spending.price()):
             raise Ended(over)
-        cap, price = self.spending.max_cost, self.spending.price()
-        if cap is not None and self.spending.cost + count * price > cap:
-            raise Ended(
-                f"the cost cap of {cap:g}: {self.spending.cost:.4g} is spent, and {count} more runs may cost "
-                f"{count * price:.4g}"
-            )
         self._require_time()
-
-    def _over_cost(self) -> str:
-        cap = self.spending.max_cost
-        if cap is None or self.spending.cost < cap:
-            return ""
-        return f"the cost cap of {cap:g} is reached: {self.spending.cost:.4g} is spent"
 
     def _require_time(self) -> None:
         left = self.session.remaining_s()
         if left is not None and left <= 0:
             raise Ended(OUT_OF_TIME)
-
-    def _warn(self) -> None:
-        cap = self.spending.max_cost
-        for share in WARN_AT:
-            if cap and share not in self._warned and self.spending.cost >= share * cap:
-                self._warned.add(share)
-                assumed = f", {self.spending.assumed:.4g} of it assumed" if self.spending.assumed else ""
-                self.session.note(
-                    f"warning: {share:.0%} of the cost cap is spent: {self.spending.cost:.4g} of {cap:g}{assumed}"
-                )
 
     # -- proposals ----------------------------------------------------------------------------------------
 
@@ -317,8 +334,8 @@ class Bench:
             answer = dict(known["answer"])
         else:
             answer = self._fresh(proposer, options, request, asked)
-        self.spending.add(answer.get("cost"), options.price, "the proposing command")
-        self._warn()
+        self.spending.call(answer.get("cost"), options.price)
+        self.spending.warn(self.session.note)
         self._failures[proposer] = self._failures.get(proposer, 0) + 1 if answer["failed"] else 0
         return Answer(
             text=answer["text"],
@@ -331,7 +348,7 @@ class Bench:
     def _fresh(
         self, proposer: int, options: CommandOptions, request: Mapping[str, Any], asked: Mapping[str, Any]
     ) -> dict[str, Any]:
-        if over := self._over_cost():
+        if over := self.spending.over(options.price or 0.0):
             raise Ended(over)
         self._require_time()
         self._note(f"asking {Path(options.command[0]).name} for a text", self.runs, force=True)
@@ -348,7 +365,8 @@ class Bench:
                     next=f"mend it (its log is in {folder}), then `assay resume`",
                 )
         made = reply.to_json()
-        self.record.write("answer", {**asked, "answer": made})
+        charged = options.price if made["cost"] is None else made["cost"]
+        self.record.write("answer", {**asked, "answer": made, "charged": charged})
         return made
 
     # -- telling ------------------------------------------------------------------------------------------
@@ -368,8 +386,8 @@ class Bench:
             return
         self._noted = now
         told = f"{runs} of at most {self.spending.max_runs} runs"
-        if self.spending.cost:
-            told += f", cost {self.spending.cost:.4g}"
+        if self.spending.mine.cost:
+            told += f", cost {self.spending.mine.cost:.4g}"
         message = "; ".join(x for x in (self._line, told, what) if x)
         self.session.note(message, min(1.0, runs / self.spending.max_runs))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +11,11 @@ from pydantic import Field, ValidationError
 
 from assay.core.artifact_text import Edit
 from assay.core.base import Noun
-from assay.core.errors import ComponentMissing, UnreadableInput
+from assay.core.errors import ComponentMissing
 from assay.core.run import Work
-from assay.evolving.proposers import CommandOptions
-from assay.runtime.files import explaining, read_json, remove, write_json
+from assay.evolving.proposers.spec import CommandOptions
+from assay.runtime import asking
+from assay.runtime.files import explaining, remove, write_json
 from assay.runtime.logs import log_text
 from assay.runtime.verifier import INHERITED, without_secrets
 from assay.runtime.work import guarded_to_end
@@ -40,8 +39,7 @@ class Reply(Noun):
 
 def missing(options: CommandOptions) -> str:
     """What of the program is not on this machine; empty if it is there."""
-    program = options.command[0].replace("{python}", sys.executable)
-    return "" if shutil.which(program) else f"program {program!r} is not on PATH"
+    return asking.missing(asking.filled(options.command[0], {"python": sys.executable}))
 
 
 def asked(options: CommandOptions, request: Mapping[str, Any], folder: Path, limit_s: float | None) -> Reply:
@@ -63,7 +61,7 @@ def asked(options: CommandOptions, request: Mapping[str, Any], folder: Path, lim
     paths = {name: str(folder / f"{name}.json") for name in ("request", "reply")}
     write_json(Path(paths["request"]), {**request, "context": dict(options.context)})
     given = {"python": sys.executable, **paths}
-    command = tuple(_filled(part, given) for part in options.command)
+    command = tuple(asking.filled(part, given) for part in options.command)
     if problem := missing(options):
         raise ComponentMissing(problem, where="proposer `command`")
     # a guarded process has no standard input of its own: the shell gives it the request, and becomes the program
@@ -85,43 +83,19 @@ def asked(options: CommandOptions, request: Mapping[str, Any], folder: Path, lim
     return _parsed(options, folder)
 
 
-def _filled(part: str, values: Mapping[str, str]) -> str:
-    for name, value in values.items():
-        part = part.replace(f"{{{name}}}", value)
-    return part
-
-
 def _parsed(options: CommandOptions, folder: Path) -> Reply:
     printed = log_text(folder / "propose.log", limit_bytes=REPLY_LIMIT_BYTES)
     if options.output == "text":
         return Reply(text=printed.rstrip("\n")) if printed.strip() else Reply(failed="it printed nothing")
-    try:
-        found = read_json(folder / "reply.json")
-    except UnreadableInput:
-        found = _last_object(printed)
-    if not isinstance(found, dict):
+    found = asking.answered(folder / "reply.json", printed)
+    if found is None:
         return Reply(failed="there is no JSON object in its answer")
     try:
         reply = Reply.model_validate({k: v for k, v in found.items() if k != "failed"})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return Reply(failed=f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}")
+        return Reply(failed=asking.first_problem(error))
     if reply.text is not None and reply.edits:
         return Reply(failed="both `text` and `edits`", cost=reply.cost)
     if reply.text is None and not reply.edits and not reply.stop:
         return Reply(failed="neither `text`, `edits` nor `stop`", cost=reply.cost)
     return reply
-
-
-def _last_object(text: str) -> Any:
-    decoder = json.JSONDecoder()
-    found, at = None, text.find("{")
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            end = at + 1
-        else:
-            found = value if isinstance(value, dict) else found
-        at = text.find("{", end)
-    return found

@@ -13,7 +13,8 @@ from typing import Any
 from assay.core.errors import ComponentMissing
 from assay.evolving.archive import Entry, Pick, knee_point, mean
 from assay.evolving.chance import Chance
-from assay.evolving.search import NOTHING_NEW, PERFECT, Course, unfinished
+from assay.evolving.course import NOTHING_NEW, Course, unfinished
+from assay.evolving.search import PERFECT
 from assay.evolving.world import Ended, Observed
 
 TEXT = "text"
