@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from _figures import Row, main
+from _shares import Share, at_least, at_most, seeded, worst
 from numpy.typing import NDArray
 from scipy import special
 
@@ -38,8 +39,6 @@ Bools = NDArray[np.bool_]
 MARGIN, ALPHA = 0.01, 0.05
 RATES = (0.03, 0.05, 0.10)
 SIZES = (200, 500, 1000, 2000, 5000, 10_000)
-BOUND = 0.99
-"""One-sided confidence of the bound beside each share."""
 NEL_Z, NEL_FEWEST = 1.959964, 10
 GAIN = 0.05
 """Gain above which the source calls a task anomalous."""
@@ -48,30 +47,7 @@ SUITE_RATES = np.array([0.95, 0.8, 0.6, 0.9, 0.75])
 """Success rates of the baseline on the five tasks of an agent suite (statistics.md, section 2.5)."""
 
 
-# --- one share, one row ------------------------------------------------------------------------------------
-
-
-class Share(NamedTuple):
-    """How often something happened."""
-
-    hits: int
-    draws: int
-
-    @classmethod
-    def of(cls, happened: Bools) -> Share:
-        """Count it."""
-        return cls(int(np.count_nonzero(happened)), happened.size)
-
-    @property
-    def percent(self) -> float:
-        """Observed share in percent."""
-        return 100.0 * self.hits / self.draws
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Exact bounds in percent, one-sided 99 % each."""
-        found = stats.clopper_pearson_interval(self.hits, self.draws, 2 * BOUND - 1)
-        return 100.0 * found.lower, 100.0 * found.upper
+# --- the peers ---------------------------------------------------------------------------------------------
 
 
 class Peers(NamedTuple):
@@ -80,32 +56,14 @@ class Peers(NamedTuple):
     source: str = "-"
     nel: str = "-"
 
+    def __str__(self) -> str:
+        return f"source {self.source}; nel gate {self.nel}"
+
 
 def told(*shares: Share) -> str:
     """Shares of a peer over a grid, smallest to largest."""
     low, high = min(s.percent for s in shares), max(s.percent for s in shares)
     return f"{low:.3g} %" if round(high - low, 1) == 0.0 else f"{low:.3g}-{high:.3g} %"
-
-
-def at_most(name: str, share: Share, limit: float, peers: Peers) -> Row:
-    """A share whose upper bound must not exceed a limit in percent."""
-    upper = share.bounds[1]
-    return _row(name, share.percent, "%", f"<= {limit:g}", upper <= limit, f"bound {upper:.2f}", peers)
-
-
-def at_least(name: str, share: Share, limit: float, peers: Peers) -> Row:
-    """A share whose lower bound must reach a limit in percent."""
-    lower = share.bounds[0]
-    return _row(name, share.percent, "%", f">= {limit:g}", lower >= limit, f"bound {lower:.2f}", peers)
-
-
-def _row(name: str, value: float, unit: str, target: str, ok: bool, bound: str, peers: Peers) -> Row:
-    return Row(name, value, unit, target, ok, f"{bound}; source {peers.source}; nel gate {peers.nel}")
-
-
-def worst(shares: Sequence[Share]) -> Share:
-    """The share with the highest upper bound."""
-    return max(shares, key=lambda s: s.bounds[1])
 
 
 # --- the three rules on one task of right/wrong pairs ------------------------------------------------------
@@ -251,9 +209,8 @@ def q12(rng: np.random.Generator, draws: int) -> list[Row]:
         share = Share.of(stats.tango_test(again[:, 0], again[:, 1], totals, MARGIN).p_accept <= ALPHA)
         lower, upper = share.bounds
         name = f"Q12 power at the pairs it named, flip rate {100 * rate:.0f} %"
-        bounds = f"bounds {lower:.1f}-{upper:.1f}"
-        ok = lower >= 75.0 and upper <= 90.0
-        rows.append(_row(name, share.percent, "%", "75-90", ok, bounds, Peers("names none", "names none")))
+        beside = f"bounds {lower:.1f}-{upper:.1f}; {Peers('names none', 'names none')}"
+        rows.append(Row(name, share.percent, "%", "75-90", lower >= 75.0 and upper <= 90.0, beside))
     return rows
 
 
@@ -317,8 +274,8 @@ def q4_q5(rng: np.random.Generator, draws: int, through_gate: int) -> list[Row]:
     ):
         tasks = drawn_suite(rng, draws, [first] + [0.0] * (TASKS - 1))
         ours, (accept, regress) = assay_suite(tasks), peers_of_suite(tasks)
-        rows.append(accepts(f"{name}: ACCEPT", Share.of(ours.accept), peers=accept))
-        rows.append(regresses(f"{name}: REGRESSION", Share.of(ours.regress), peers=regress))
+        rows.append(accepts(f"{name}: ACCEPT", Share.of(ours.accept), beside=accept))
+        rows.append(regresses(f"{name}: REGRESSION", Share.of(ours.regress), beside=regress))
         for draw in range(through_gate):
             word = gate_verdict([(int(t.b[draw]), int(t.c[draw])) for t in tasks])
             agreed += word is rule_word(ours, draw)
@@ -403,18 +360,8 @@ def q7(rng: np.random.Generator, draws: int) -> list[Row]:
         used = sequential(rng, draws, 10_000, drop).used
         upper = float(used.mean() + 2.33 * used.std() / math.sqrt(used.size))
         name = f"Q7 mean pairs of 10,000, drop {100 * drop:.0f} points"
-        peers = Peers("10,000", "10,000")
-        rows.append(
-            _row(
-                name,
-                float(used.mean()),
-                "pairs",
-                f"<= {limit:g}",
-                upper <= limit,
-                f"bound {upper:.0f}",
-                peers,
-            )
-        )
+        beside = f"bound {upper:.0f}; {Peers('10,000', '10,000')}"
+        rows.append(Row(name, float(used.mean()), "pairs", f"<= {limit:g}", upper <= limit, beside))
     return rows
 
 
@@ -732,10 +679,7 @@ def measure(quick: bool) -> list[Row]:
         lambda rng: q12(rng, draws(10_000, 100_000)),
         lambda rng: q13(rng, draws(480, 3_000)),
     ]
-    rows: list[Row] = []
-    for number, part in enumerate(parts, 1):
-        rows += part(np.random.default_rng([2026, number]))
-    return rows
+    return seeded(parts, 1)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ them goes through the real gate too, and the words must be the same. The source'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from _figures import Row, main
+from _shares import Share, at_least, at_most, seeded, worst
 from numpy.typing import NDArray
 
-from assay import stats
 from assay.core.agent import BASELINE, CANDIDATE, AgentOutcome, AgentRun, AgentRuns
 from assay.core.suite import Fixture, Suite, Task, Verifier
 from assay.core.verdict import Verdict
@@ -29,8 +29,6 @@ Ints = NDArray[np.int64]
 Generator = np.random.Generator
 
 ALPHA = 0.05
-BOUND = 0.99
-"""One-sided confidence of the bound beside each share."""
 BASE_RATES = tuple(round(r / 10, 1) for r in range(1, 10))
 LOOKS = (3, 6, 9)
 PLAN = DeployPolicy(looks=LOOKS)
@@ -39,50 +37,6 @@ FACTS_PLAN = DeployPolicy(looks=LOOKS, alpha_spent=(0.01, 0.015, 0.025))
 WORDS = {1: Outcome.ACCEPT, 0: Outcome.NO_GAIN, -1: Outcome.REGRESSION, -2: Outcome.INCONCLUSIVE}
 CANARY = "canary"
 ENOUGH = 1_000
-
-
-class Share(NamedTuple):
-    """How often something happened."""
-
-    hits: int
-    draws: int
-
-    @classmethod
-    def of(cls, happened: NDArray[np.bool_]) -> Share:
-        """Count it."""
-        return cls(int(np.count_nonzero(happened)), happened.size)
-
-    @property
-    def percent(self) -> float:
-        """Observed share in percent."""
-        return 100.0 * self.hits / self.draws
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Exact bounds in percent (Clopper-Pearson), one-sided 99 % each."""
-        found = stats.clopper_pearson_interval(self.hits, self.draws, 2 * BOUND - 1)
-        return 100.0 * found.lower, 100.0 * found.upper
-
-
-def at_most(name: str, share: Share, limit: float, peer: str = "") -> Row:
-    """A share whose upper bound must not exceed a limit in percent."""
-    upper = share.bounds[1]
-    return Row(
-        name, share.percent, "%", f"<= {limit:g}", upper <= limit, f"bound {upper:.2f}; {peer}".rstrip("; ")
-    )
-
-
-def at_least(name: str, share: Share, limit: float, peer: str = "") -> Row:
-    """A share whose lower bound must reach a limit in percent."""
-    lower = share.bounds[0]
-    return Row(
-        name, share.percent, "%", f">= {limit:g}", lower >= limit, f"bound {lower:.2f}; {peer}".rstrip("; ")
-    )
-
-
-def worst(shares: Sequence[Share]) -> Share:
-    """The share with the highest upper bound."""
-    return max(shares, key=lambda s: s.bounds[1])
 
 
 def seed_deploys(rng: Generator, before: Floats, after: Floats, draws: int) -> Share:
@@ -526,10 +480,7 @@ def measure(quick: bool) -> list[Row]:
         lambda rng: d6(rng, draws(60, 1_500)),
         lambda rng: d7(rng, draws(1_000, 5_000)),
     ]
-    rows: list[Row] = []
-    for number, part in enumerate(parts):
-        rows += part(np.random.default_rng([2026, number]))
-    return rows
+    return seeded(parts, 0)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from assay.evolving.archive import Entry, Pick, mean
+from assay.evolving.course import Course, unfinished
 from assay.evolving.minimize import ddmin
-from assay.evolving.search import TIE, Course, unfinished
+from assay.evolving.rules import TIE
 from assay.evolving.sections import By, Section, frozen, in_code, sections
 from assay.evolving.world import Ended
 

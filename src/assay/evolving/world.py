@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from assay.core.artifact_text import Edit
@@ -64,12 +64,10 @@ class Standing:
     baseline: float | None = None
     """Mean score on the tasks that select."""
     best: float | None = None
-    best_chars: int = 0
     kept: int = 0
     rejected: int = 0
     refused: int = 0
     doing: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     def line(self) -> str:
         """One line."""

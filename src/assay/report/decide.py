@@ -13,14 +13,13 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from assay import __version__
 from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import Outcome, Status
-from assay.report._view.comparison import Comparison, Row, comparison
 from assay.report._view.marks import Mark, outcome_mark
+from assay.report._view.release.comparison import Comparison, Row, comparison
 from assay.report._view.text import one_line
 from assay.report.console import result_console
-from assay.report.html import _environment
+from assay.report.html import environment, filled
 from assay.runtime.files import write_atomic
 
 PLOT_CELLS = (24, 60)
@@ -227,28 +226,26 @@ def write_picture(answer: Answer, out: Path) -> None:
 
 def render_html(answer: Answer) -> str:
     """The answer as one page that stands alone, without network and scripts."""
-    environment = _environment("")
     forest = Markup()
     if answer.comparison is not None:
-        macros = environment.get_template("macros.html.j2").make_module()
+        macros = environment().get_template("macros.html.j2").make_module()
         drawn = str(macros.forest(answer.comparison, "the candidate"))  # type: ignore[attr-defined]
         # the report's own words name the source of a release; quotes and arrows are escaped in foreign text
         drawn = drawn.replace("source &rarr; candidate", "baseline &rarr; candidate")
         drawn = drawn.replace('"pairs that only the source got', '"pairs that only the baseline got')
         forest = Markup(drawn)  # noqa: S704 - made by a template that escapes
-    template = environment.get_template("decide.html.j2")
-    return template.render(answer=answer, forest=forest, version=__version__)
+    return filled("decide.html.j2", answer=answer, forest=forest)
 
 
 def render_svg(answer: Answer) -> str:
     """The answer as one SVG picture, for a README or a pull request."""
     drawn = answer.comparison
-    template = _environment("").get_template("decide.svg.j2")
     sentence = _wrapped(one_line(answer.verdict.detail, 600), 108)
     below = list(drawn.notes) if drawn else [one_line(r.text) for r in answer.refusals[:REASONS_SHOWN]]
     if drawn and drawn.point:
         below.append(f"Point rule: {drawn.point.mark.word}. {drawn.point.why}")
-    text = template.render(
+    text = filled(
+        "decide.svg.j2",
         answer=answer,
         drawn=drawn,
         sentence=sentence,

@@ -20,12 +20,14 @@ from assay.core.vocabulary import Outcome, Status
 from assay.gates._deploy.seed import DECISION_FILE, SeedInputs, SeedReason, seed_decision
 from assay.ledger.evolve_records import DEPLOY, JOB, EvolveRecord, of_trial
 from assay.ledger.home import Home
-from assay.report._view.evolve import needed_text, said
-from assay.report._view.evolve_charts import dumbbell, gain_of
-from assay.report._view.evolve_rules import seed_document
+from assay.report._view.evolve.gain import gain_of
+from assay.report._view.evolve.reasons import needed_text, said
+from assay.report._view.evolve.rules import seed_document
+from assay.report._view.evolve.tasks import dumbbell
 from assay.report._view.settled import mapping
 from assay.report._view.text import one_line, percent
 from assay.report.judged_texts import DELIVERY, TrialTexts, texts_of
+from assay.report.seed_fields import known_fields
 from assay.report.unified import patch
 from assay.runtime.files import remove, write_atomic
 
@@ -109,6 +111,7 @@ def gate_decision(record: EvolveRecord, decision: Decision, texts: TrialTexts) -
     document = _seed(record, texts)
     if not document:
         return {}
+    document |= known_fields(record, str(document.get("gate_mode", "")))
     verdict = record.deploy
     rules = verdict.extra.get("rules", "sound") if verdict else "sound"
     word, reason = _ours(decision, record)

@@ -13,7 +13,8 @@ from assay.core.history import StudyHistory
 from assay.core.trial import Trial
 from assay.ledger.evolve_records import JOB, EvolveRecord, of_trial
 from assay.ledger.home import Home
-from assay.report._view.evolve_charts import dumbbell, gain_of
+from assay.report._view.evolve.gain import gain_of
+from assay.report._view.evolve.tasks import dumbbell
 from assay.report._view.text import percent, plain
 from assay.report.console import result_console
 from assay.report.judged_texts import TrialTexts, texts_of

@@ -1,16 +1,15 @@
-"""The HTML report of a training experiment: one file that stands alone, without network or scripts."""
+"""The HTML report of a training experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from assay import __version__
 from assay.core.experiment import Experiment
 from assay.core.verdict import Verdict
 from assay.live.watch import Story
-from assay.report._view.training import build_page
-from assay.report.html import _environment
+from assay.report._view.training.page import build_page
+from assay.report.html import filled
 from assay.runtime.files import write_atomic
 
 
@@ -30,9 +29,7 @@ def render(
         family: all experiments of its root, for the lineage.
         project: folder that paths are shown relative to, so that a page may be handed on.
     """
-    environment = _environment(f"{project}/" if project else "")
-    page = build_page(experiment, story, verdict, family)
-    return environment.get_template("experiment.html.j2").render(page=page, version=__version__)
+    return filled("experiment.html.j2", project, page=build_page(experiment, story, verdict, family))
 
 
 def write_report(

@@ -1,6 +1,7 @@
 """The precision of every weight as a picture for terminals: layers across, modules down, one sign for each precision.
 
-The HTML report draws the same in `_view/precision.py`; `_view/stacks.py` says where each module stands in both.
+The HTML report draws the same in `_view/release/precision.py`; `_view/release/stacks.py` says where each module stands
+in both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from assay.core.checkpoint import Checkpoint, Module
-from assay.report._view.stacks import MIXED, WRONG, place, rank
+from assay.report._view.release.stacks import MIXED, WRONG, place, rank
 
 _COLOURS: Mapping[int, str] = {
     1: "bright_magenta", 2: "magenta", 3: "red", 4: "green", 5: "cyan", 6: "blue", 8: "yellow", 16: "white",

@@ -8,7 +8,8 @@ from assay.core.history import StudyHistory
 from assay.ledger import evolve_records
 from assay.ledger.home import Home
 from assay.ledger.tuning_records import of_study
-from assay.report import evolve, html, tuning
+from assay.report import evolve, release, tuning
+from assay.runtime.files import write_atomic
 
 TUNE = "tune"
 
@@ -25,16 +26,19 @@ def write_page(home: Home, history: StudyHistory, out: Path | None = None) -> Pa
         ComponentFailed, UsageError: see `runtime.files.write_atomic`.
         LedgerBroken: if a tuning record is gone or changed.
     """
-    if history.study.job == evolve_records.JOB:
-        return evolve.write_report(home, history, out)
-    record = of_study(history, home.store) if history.study.job == TUNE else None
-    if record is None:  # also a tuning study that has no record yet: its trials are told as they stand
-        return html.write_report(home, history, out)
     path = out if out is not None else home.folder / "reports" / f"{history.study.id}.html"
-    return tuning.write_report(path, record, project=home.folder.parent)
+    write_atomic(path, render(home, history).encode("utf-8"))
+    return path
 
 
 def render(home: Home, history: StudyHistory) -> str:
-    """The page that goes into a bundle: the same for all who hold the ledger."""
-    made = evolve.render if history.study.job == evolve_records.JOB else html.render
+    """The page that goes into a bundle: the same for all who hold the ledger.
+
+    Raises:
+        LedgerBroken: if a tuning record is gone or changed.
+    """
+    record = of_study(history, home.store) if history.study.job == TUNE else None
+    if record is not None:  # a tuning study that has no record yet has its trials told as they stand
+        return tuning.render(record, project=home.folder.parent)
+    made = evolve.render if history.study.job == evolve_records.JOB else release.render
     return made(home.store, history, home.folder.parent)

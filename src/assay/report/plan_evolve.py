@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,8 @@ def _cost(spec: EvolveSpec, runs: Mapping[str, int]) -> dict[str, Any]:
 
 def _warnings(spec: EvolveSpec) -> list[str]:
     found = []
+    if unset := [n for n in spec.agent.env if n not in os.environ]:
+        found.append(f"not set here, though `agent.env` names it: {', '.join(unset)}")
     if not spec.suite.divided:
         found.append(
             "too few tasks to divide: search and confirmation share them, so nothing is said about other tasks"
@@ -114,7 +117,7 @@ def _money(cost: Mapping[str, Any]) -> str:
         return "unknown, as `agent.price_per_run` is not set"
     capped = ""
     if cost["cap"] is not None:
-        capped = f"; capped at {cost['cap']:g}, of which the search may have {cost['search_cap']:g}"
+        capped = f"; capped at {cost['cap']:g}, which leaves at least {cost['search_cap']:g} to the search"
     return f"{cost['at_most']:g} at {cost['price_per_run']:g} a run{capped}"
 
 

@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 from assay.core.evidence import Artifact
+from assay.core.fit import size
 from assay.core.ports import Component
 from assay.flows.tune import TuneSpec, inert, plan, searched, tuning_plan
+from assay.report._view.text import duration
 from assay.report.console import result_console
 from assay.stats.selection import RaceRule, provable_gain, reading_limit
 
@@ -81,7 +83,7 @@ def print_plan(described: Mapping[str, Any], console: Console | None = None) -> 
     say(described["question"], "bold")
     say(f"\nModels, in this order ({described['objective']}), served by {described['engine']}:")
     for m in described["models"]:
-        say(f"  {m['name']:<20} {m['size_bytes'] / 1e6:>10,.1f} MB  {m['fit']}")
+        say(f"  {m['name']:<20} {size(m['size_bytes']):>10}  {m['fit']}")
     say(f"\nSettings: {described['settings']} of the model that is chosen; the first of each is the default")
     for knob in described["knobs"]:
         say(f"  {knob['name']}: {', '.join('unset' if v is None else str(v) for v in knob['values'])}")
@@ -97,12 +99,15 @@ def print_plan(described: Mapping[str, Any], console: Console | None = None) -> 
     say(
         f"\nEach launch: {', '.join(described['points'])}; {levels}; context {described['contexts'][0]} tokens"
     )
-    launches, deciding = described["launches"], described["deciding"]
+    launches, deciding, budget = described["launches"], described["deciding"], described["budget"]
+    until = f"; all within {duration(budget['max_duration_s'])}" if budget.get("max_duration_s") else ""
     say(
         f"Launches: at most {launches['fit_at_most']} to find the model, {launches['race_at_most']} to compare "
-        f"settings, {launches['contexts']} at other contexts"
+        f"settings, {launches['contexts']} at other contexts{until}"
     )
-    if deciding["policy"] == "race":
+    if not launches["race_at_most"]:
+        say("Deciding: one setting, so nothing is compared")
+    elif deciding["policy"] == "race":
         say(
             f"Deciding by race: the default is left by luck in at most {deciding['alpha']:.0%} of studies; "
             f"{deciding['blocks']} mirrored blocks prove a gain of {deciding['provable_gain']:.0%} with a chance of "

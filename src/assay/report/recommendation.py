@@ -29,7 +29,10 @@ def document(found: Recommendation) -> dict[str, Any]:
 
 
 def print_recommendation(
-    found: Recommendation, stale: Sequence[Change] = (), console: Console | None = None
+    found: Recommendation,
+    stale: Sequence[Change] = (),
+    console: Console | None = None,
+    remarks: Sequence[str] = (),
 ) -> None:
     """The block: what to serve, how sure that is, the command, and what else there is.
 
@@ -37,21 +40,26 @@ def print_recommendation(
         found: the recommendation.
         stale: what changed since it was measured.
         console: where to; stdout if None.
+        remarks: what a reader should know of how it was measured.
     """
     console = console or result_console()
-    for text in block(found, stale):
+    for text in block(found, stale, remarks):
         console.print(text, soft_wrap=True)
 
 
-def block(found: Recommendation, stale: Sequence[Change] = ()) -> Iterator[Text]:
+def block(found: Recommendation, stale: Sequence[Change] = (), remarks: Sequence[str] = ()) -> Iterator[Text]:
     """The lines of the block."""
     yield Text(word(found), style=_STYLES[found.standing]).append(f"  {found.run_id}", style="not bold dim")
     yield from (_line(label, value) for label, value in _rows(found))
     for change in stale:
         yield _line("stale", change.text, "yellow")
+    for remark in remarks:
+        yield _line("note", one_line(remark, 400), "yellow")
     # the last one tried is the closest to serving: without any that serves, its reason comes first
     for item in sorted(found.infeasible, key=lambda i: i.rank, reverse=found.recommendation is None):
-        yield _line("not served", f"{item.rank}. {one_line(item.model)}: {one_line(item.reason)}", "dim")
+        values = "".join(f" {k}={UNSET if v is None else one_line(v, 60)}" for k, v in item.settings.items())
+        text = f"{item.rank}. {one_line(item.model)}{values}: {one_line(item.reason)}"
+        yield _line("not served", text, "dim")
     chosen = found.recommendation
     if chosen is not None and chosen.serve_command:
         yield Text()
@@ -68,7 +76,9 @@ def word(found: Recommendation) -> str:
 
 def settings_text(choice: Choice) -> str:
     """The settings on one line; one that is left to the engine is `unset`."""
-    values = dict(choice.settings) or choice.knobs.to_json()
+    values = dict(choice.settings) or {k: v for k, v in choice.knobs.to_json().items() if v is not None}
+    if not values:
+        return "all as the engine has them"
     return ", ".join(f"{k} {UNSET if v is None else one_line(v, 60)}" for k, v in values.items())
 
 

@@ -1,15 +1,14 @@
-"""The HTML report of a tuning study: one file that stands alone, without network or scripts."""
+"""The HTML report of a tuning study."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from assay import __version__
 from assay.core.recommendation import Change
 from assay.core.tuning_record import TuningRecord
-from assay.report._view.tuning import build_page
-from assay.report.html import _environment
+from assay.report._view.tuning.page import build_page
+from assay.report.html import filled
 from assay.runtime.files import write_atomic
 
 
@@ -21,9 +20,7 @@ def render(record: TuningRecord, stale: Sequence[Change] = (), project: Path | N
         stale: what changed since it was measured.
         project: folder that paths are shown relative to, so that a page may be handed on.
     """
-    environment = _environment(f"{project}/" if project else "")
-    page = build_page(record, stale)
-    return environment.get_template("tuning.html.j2").render(page=page, version=__version__)
+    return filled("tuning.html.j2", project, page=build_page(record, stale))
 
 
 def write_report(

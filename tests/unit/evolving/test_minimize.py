@@ -11,7 +11,7 @@ from worlds import FakeWorld, course, has_line
 
 from assay.evolving.limits import Limits
 from assay.evolving.minimize import ddmin
-from assay.evolving.search import Rules
+from assay.evolving.rules import Rules
 from assay.evolving.sections import frozen, joined, sections
 from assay.evolving.shorten import minimized
 

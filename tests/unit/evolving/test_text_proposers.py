@@ -14,7 +14,9 @@ from assay.evolving.archive import Archive, Entry
 from assay.evolving.chance import Chance
 from assay.evolving.learning import learned_patterns, least_general, token_changes
 from assay.evolving.limits import Limits
-from assay.evolving.proposers import PoolLine, ProposerSpec, Scene, propose
+from assay.evolving.proposers import propose
+from assay.evolving.proposers.scene import Scene
+from assay.evolving.proposers.spec import PoolLine, ProposerSpec
 from assay.evolving.world import Observed
 
 KINDS = ("add-line", "delete-line", "replace-line", "move-line", "reorder", "number", "merge", "compress")

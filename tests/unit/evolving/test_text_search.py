@@ -14,8 +14,9 @@ from worlds import POOL, SELECT, TRAIN, FakeWorld, course, has_line
 from assay.evolving.archive import Archive, Entry, frontier, knee_point, parent
 from assay.evolving.chance import Chance
 from assay.evolving.limits import Limits
-from assay.evolving.proposers import ProposerSpec
-from assay.evolving.search import Rules, evolve
+from assay.evolving.proposers.spec import ProposerSpec
+from assay.evolving.rules import Rules
+from assay.evolving.search import evolve
 from assay.evolving.world import Answer
 
 LETTERS = (*TRAIN, *SELECT)

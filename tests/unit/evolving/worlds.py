@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assay.evolving.archive import Archive
+from assay.evolving.course import Course
 from assay.evolving.limits import Limits
-from assay.evolving.proposers import PoolLine, ProposerSpec
-from assay.evolving.search import Course, Rules
+from assay.evolving.proposers.spec import PoolLine, ProposerSpec
+from assay.evolving.rules import Rules
 from assay.evolving.world import Answer, Ended, Observed, Purpose, Standing, Wanted
 
 Passes = Callable[[str, str], float]

@@ -21,7 +21,7 @@ from assay.core.vocabulary import FailureClass, Outcome, Status, Verb
 from assay.engine.study import StudyLoop
 from assay.gates.compare import CompareGate, ComparePolicy
 from assay.ledger.memory import MemoryLedger, MemoryStore
-from assay.report.html import render
+from assay.report.release import render
 from assay.testing.fakes import FakeAdapter, FakeComponents, Script
 
 TASKS = ("add", "sort")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -10,57 +9,26 @@ import pytest
 from evolve_world import AFTER, BEFORE, CANARIES, TASKS, World
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed_page import standing_alone
 
 from assay.core.agent import BASELINE, CANDIDATE, AgentOutcome, AgentRun, AgentRuns
 from assay.core.evolution import Evolution, TextNode
 from assay.ledger.evolve_records import EvolveRecord, Look, of_study
-from assay.report._view.evolve import build_page
-from assay.report._view.evolve_charts import dumbbell, gain_of, outcomes, rate
-from assay.report._view.evolve_diff import diff
-from assay.report._view.evolve_rules import rulings
-from assay.report._view.evolve_search import lineage, promised, scatter
+from assay.report._view.evolve.diff import diff
+from assay.report._view.evolve.gain import gain_of
+from assay.report._view.evolve.growth import scatter
+from assay.report._view.evolve.lineage import lineage
+from assay.report._view.evolve.nodes import promised
+from assay.report._view.evolve.outcomes import outcomes
+from assay.report._view.evolve.page import build_page
+from assay.report._view.evolve.rules import rulings
+from assay.report._view.evolve.tasks import dumbbell, rate
 from assay.report.evolve import render
 from assay.report.judged_texts import stored_texts
 
 pytestmark = pytest.mark.slow
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\x00\u202eevil & \"quoted\" 'too' {{ 7 * 7 }} ]]> --"
-
-
-class Balanced(HTMLParser):
-    """Opens and closes every element that must be closed, and loads nothing from outside."""
-
-    void = frozenset({"meta", "link", "br", "rect", "line", "circle", "path", "use", "polyline"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.scripts = 0
-        self.ids: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element and where it leads."""
-        self.links += [v or "" for k, v in attrs if k in {"src", "href"}]
-        self.ids |= {v or "" for k, v in attrs if k == "id"}
-        self.scripts += tag == "script"
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        """The element that closes is the one that was opened last."""
-        if tag not in self.void:
-            assert self.open.pop() == tag
-
-
-def checked(page: str) -> str:
-    """The page, balanced, without a script and without a link to anywhere else."""
-    parser = Balanced()
-    parser.feed(page)
-    assert parser.open == []
-    assert parser.scripts == 0
-    assert all(link.startswith("#") and link[1:] in parser.ids for link in parser.links)
-    return page
 
 
 def view(world: World) -> Any:
@@ -77,7 +45,7 @@ def run(task: str, arm: str, rep: int, outcome: AgentOutcome, **more: Any) -> Ag
 
 def test_the_page_shows_what_the_study_holds(tmp_path: Path) -> None:
     """Both rules, the difference, tasks, canaries, the change, the search, and what it cost."""
-    page = checked(World(tmp_path).run().page)
+    page = standing_alone(World(tmp_path).run().page)
     for text in (
         "The new text does better",
         "assay apply repair-1-1",
@@ -111,8 +79,8 @@ def test_every_ending_says_so_at_the_top(outcome: str, word: str, headline: str,
     """The word of the Decision, and a sentence that a person understands."""
     world = World(tmp_path, outcome=outcome).run()
     page = view(world)
-    assert (page.mark.word, page.headline) == (word, headline)
-    checked(world.page)
+    assert (page.headline.mark.word, page.headline.text) == (word, headline)
+    standing_alone(world.page)
 
 
 @pytest.mark.parametrize("outcome", ["accept", "refuse", "inconclusive", "static", "dead", "nothing"])
@@ -123,7 +91,7 @@ def test_killed_at_any_event_there_is_a_page(outcome: str, tmp_path: Path) -> No
     assert count > 6
     for events in range(1, count):
         history = world.after_events(events)
-        page = checked(render(world.store, history, tmp_path))
+        page = standing_alone(render(world.store, history, tmp_path))
         if not history.decisions:
             assert "UNFINISHED" in page
             assert "assay resume repair-1" in page
@@ -143,8 +111,8 @@ def test_the_true_gates_are_read(tmp_path: Path) -> None:
     world = World(tmp_path, outcome="real").run()
     page = view(world)
     found = page.candidates[0]
-    assert page.mark.word == "ACCEPT"
-    assert [f.label for f in page.figures][:3] == ["Gain of the mean", "Pass rate", "Length"]
+    assert page.headline.mark.word == "ACCEPT"
+    assert [f.label for f in page.headline.figures][:3] == ["Gain of the mean", "Pass rate", "Length"]
     assert found.looks is not None
     assert [r.who for r in found.rulings] == ["this study", "the rule before it"]
     assert found.rulings[1].text.endswith("needed")
@@ -156,7 +124,7 @@ def test_the_true_gates_are_read(tmp_path: Path) -> None:
         "a task ends differently",
         "chance to find a perfect text",
     ]
-    checked(world.page)
+    standing_alone(world.page)
 
 
 def test_better_and_too_long_is_told_as_both(tmp_path: Path) -> None:
@@ -164,8 +132,8 @@ def test_better_and_too_long_is_told_as_both(tmp_path: Path) -> None:
     policy = {"growth_free": 0.0, "growth_slope": 3.0}
     world = World(tmp_path, outcome="real", policy=policy, rates={"baseline": 0.25, "candidate": 0.75}).run()
     page = view(world)
-    assert page.mark.word == "INCONCLUSIVE"
-    assert page.headline == "The new text does better, and it is not settled whether it earns its length"
+    assert page.headline.mark.word == "INCONCLUSIVE"
+    assert page.headline.text == "The new text does better, and it is not settled whether it earns its length"
 
 
 def test_where_the_rule_before_decides_ours_stands_beside(tmp_path: Path) -> None:
@@ -179,7 +147,7 @@ def test_a_shorter_text_that_is_no_worse_says_so(tmp_path: Path) -> None:
     same = {"baseline": 0.6, "candidate": 0.6, "empty": 0.2}
     policy = {"equivalent_margin": 0.45, "growth": "off"}
     world = World(tmp_path, outcome="real", after=BEFORE[:200], rates=same, policy=policy).run()
-    assert view(world).headline == "The new text does as well, and is shorter"
+    assert view(world).headline.text == "The new text does as well, and is shorter"
 
 
 def test_damaged_documents_are_named(tmp_path: Path) -> None:
@@ -187,7 +155,7 @@ def test_damaged_documents_are_named(tmp_path: Path) -> None:
     world = World(tmp_path).run()
     step = next(iter(world.history.trials.values())).steps["confirm-2"]
     del world.store._documents[step.evidence or ""]
-    page = checked(world.page)
+    page = standing_alone(world.page)
     assert "Some stored documents cannot be shown." in page
     assert (step.evidence or "")[7:19] in page
 
@@ -203,9 +171,9 @@ def test_the_same_ledger_gives_the_same_page(tmp_path: Path) -> None:
 def test_several_candidates_have_a_section_each(tmp_path: Path) -> None:
     """Each is told by its name, and what may be applied is the accepted one."""
     world = World(tmp_path, names=("one", "two")).run()
-    page = checked(world.page)
+    page = standing_alone(world.page)
     assert page.count('<section class="cand"') == 2
-    assert view(world).headline == "2 of 2 new texts do better"
+    assert view(world).headline.text == "2 of 2 new texts do better"
 
 
 def test_hostile_texts_stay_text(tmp_path: Path) -> None:
@@ -216,7 +184,7 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
         after=f"{AFTER}\n{HOSTILE}\n\n",
         said=HOSTILE,
     )
-    page = checked(world.run().page)
+    page = standing_alone(world.run().page)
     assert "<script" not in page
     assert "\x1b" not in page
     assert "\u202e" not in page
@@ -235,7 +203,7 @@ def test_a_path_in_the_text_is_shown_as_it_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suite", [(), ("only",), tuple(f"t{i}" for i in range(450))])
 def test_any_number_of_tasks(suite: tuple[str, ...], tmp_path: Path) -> None:
     """None, one, or more than a page holds."""
-    page = checked(World(tmp_path, tasks=suite).run().page)
+    page = standing_alone(World(tmp_path, tasks=suite).run().page)
     assert ("and 150 more tasks" in page) == (len(suite) == 450)
 
 
@@ -335,7 +303,7 @@ def test_figures_of_any_shape_are_shown_or_left_out(value: Any, tmp_path: Path) 
     for gate, line in next(iter(world.history.trials.values())).gates.items():
         if gate in {"deploy", "preflight"}:
             world.store._documents[line.verdict] = {**world.store._documents[line.verdict], "extra": odd}
-    checked(world.page)
+    standing_alone(world.page)
     assert record.deploy is not None
     assert rulings(
         EvolveRecord(record.trial, looks=(Look("x", record.deploy.model_copy(update={"extra": odd})),))

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed_page import standing_alone
 
 from assay.cli import experiment_report
 from assay.core.experiment import Experiment
 from assay.live.watch import Curve, Story, told
 from assay.readers.training import read_any
-from assay.report._view.curves import charts, figure, signal_charts
-from assay.report._view.training import lineage
+from assay.report._view.training.curves import charts, figure, signal_charts
+from assay.report._view.training.lineage import lineage
 from assay.track import files
 
 PLAN = {
@@ -72,41 +72,11 @@ def page(folder: Path) -> str:
     return experiment_report.write(folder, folder.parent / f"{folder.name}.html").read_text()
 
 
-class Checker(HTMLParser):
-    """Tags that are opened are closed; what may load something is noted."""
-
-    VOID = frozenset({"meta", "br", "link", "img", "line", "rect", "path", "circle", "use", "polyline", "hr"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.loads: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """One more."""
-        if tag in ("script", "link", "img", "iframe", "object", "embed"):
-            self.loads.append(tag)
-        self.loads += [v for k, v in attrs if k in ("src", "href") and v and not v.startswith("#")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Closed at once."""
-
-    def handle_endtag(self, tag: str) -> None:
-        """The one that was opened last."""
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-
 def test_it_stands_alone(tmp_path: Path) -> None:
     """Well-formed, nothing is loaded, no script; the same files give the same page."""
     folder = training(tmp_path)
     text = page(folder)
-    checker = Checker()
-    checker.feed(text)
-    assert checker.open == []
-    assert checker.loads == []
+    standing_alone(text)
     assert "default-src 'none'" in text
     assert page(folder) == text
 

@@ -6,63 +6,22 @@ import base64
 import hashlib
 import html
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from parsed_page import balanced
 from release_world import TASKS, World, failing
 
 from assay.core.canon import digest
 from assay.core.errors import ComponentFailed, Interrupted
 from assay.core.vocabulary import FailureClass, Outcome
 from assay.ledger.memory import MemoryStore
-from assay.report.html import render, write_report
-from assay.report.view import build_page
+from assay.report._view.release.page import build_page
+from assay.report.pages import write_page
+from assay.report.release import render
 
-VOID = {"meta", "link", "br", "rect", "line", "path", "circle", "use"}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=y>\x1b[31mred\x1b[0m\x00\u202eevil & {{ 7*7 }} ok"
-
-
-class _Page(HTMLParser):
-    """Tags with their attributes, the text of each, and whether they close as they open."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.unbalanced: list[str] = []
-        self.words: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.unbalanced.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open and "script" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        """Everything that a person reads, on one line."""
-        return " ".join(" ".join(self.words).split())
-
-
-def balanced(page: str) -> _Page:
-    """The parsed page; every tag closes where it must."""
-    found = _Page(page)
-    assert found.unbalanced == []
-    assert found.open == []
-    return found
 
 
 def test_decision_and_why_come_first(finished: World) -> None:
@@ -388,14 +347,14 @@ def test_report_is_written_into_the_home(finished: World, tmp_path: Path) -> Non
         folder = tmp_path / "home"
         store = finished.store
 
-    path = write_report(_Home(), finished.history)  # type: ignore[arg-type]
+    path = write_page(_Home(), finished.history)  # type: ignore[arg-type]
     assert path == tmp_path / "home" / "reports" / "small-1.html"
     page = path.read_text(encoding="utf-8")
     assert page == render(finished.store, finished.history, tmp_path)
     assert str(tmp_path) not in page  # paths are told from the project's folder on
     assert [p.name for p in path.parent.iterdir()] == ["small-1.html"]
     elsewhere = tmp_path / "deep" / "r.html"
-    assert write_report(_Home(), finished.history, elsewhere) == elsewhere  # type: ignore[arg-type]
+    assert write_page(_Home(), finished.history, elsewhere) == elsewhere  # type: ignore[arg-type]
     assert elsewhere.exists()
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from assay.core.checkpoint import Module, ModuleKind
 from assay.report._view.axis import axis_over
-from assay.report._view.precision import styles_of
-from assay.report._view.stacks import place as placed
+from assay.report._view.release.precision import styles_of
+from assay.report._view.release.stacks import place as placed
 from assay.report._view.text import (
     bound_above,
     bound_below,

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from assay.core.artifact_text import TextKind, changed
 from assay.core.candidate import Candidate
 from assay.core.errors import UsageError
 from assay.core.evidence import Artifact
-from assay.core.evolution import Evolution
+from assay.core.evolution import Evolution, TextNode
 from assay.core.history import StudyHistory
 from assay.core.study import AdapterRef
 from assay.core.trial import StepRecord, Trial
@@ -30,6 +31,7 @@ from assay.readers.texts import read_text
 from assay.report.delivery import deliver
 from assay.report.evolve_text import change_of, print_change, print_tasks, tasks_json
 from assay.report.judged_texts import texts_of
+from assay.report.seed_fields import known_fields
 
 HEAD = "---\nname: repair\ndescription: Repairs programs.\n---\n\n"
 
@@ -126,6 +128,30 @@ def test_the_document_never_deploys_what_was_refused(
     assert (document["decision"], document["reason"]) == (decision, reason)
     assert document["seed_decision"] == seed
     assert document["assay"]["trial"] == "repair-1-1"
+
+
+def test_the_document_says_how_the_search_picked(home: Home) -> None:
+    """The band with scores and lengths, the parts of the suite, and what was asked for."""
+    world = decided(home)
+    record = of_study(world.history, home.store)[0]
+    select = ({"a": 0.0, "b": 0.5}, {"a": 1.0, "b": 0.5}, {"a": 0.5, "b": 1.0}, {"a": 0.5, "b": 0.0})
+    nodes = tuple(
+        TextNode(number=i, text=f"sha256:{i}", chars=c, state="kept" if i else "baseline", select=s)
+        for i, (c, s) in enumerate(zip((10, 30, 20, 15), select, strict=True))
+    )
+    facts = {"tasks_train": ["t", "u", "v"], "tasks_select": ["a", "b"], "band": [1, 2]}
+    found = Evolution(subject="c", engine="own", nodes=nodes, picked=2, seed=7, facts=facts)
+    told = known_fields(replace(record, evolution=found), "strict")
+    confirmed = 0 if record.runs is None else len(set(record.runs.tasks) - set(record.runs.canaries))
+    assert told["dataset"]["size_holdout"] == confirmed > 0
+    assert told["dataset"]["size_total"] == 5 + confirmed
+    assert (told["run_inputs"]["seed"], told["run_inputs"]["quality_gate_preset"]) == (7, "strict")
+    knee = told["knee_point"]
+    assert [r["idx"] for r in knee["band_roster"]] == [2, 1], "as good as the other, and shorter"
+    assert (knee["applied"], knee["picked_val_rank_in_band"], knee["epsilon"]) == (True, 1, 0.5)
+    assert (knee["picked_val_score"], knee["picked_body_chars"], knee["gepa_default_idx"]) == (0.75, 20, 2)
+    nothing = known_fields(replace(record, evolution=found.model_copy(update={"picked": 0})), "strict")
+    assert nothing["knee_point"] == {"applied": False, "reason": "no_detailed_results"}
 
 
 def test_nothing_built_has_reasons_only(home: Home) -> None:

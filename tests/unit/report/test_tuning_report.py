@@ -3,58 +3,27 @@
 from __future__ import annotations
 
 import io
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 import tuning_example as example
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed_page import standing_alone
 from rich.console import Console
 
 from assay.core.recommendation import Change, ExitReason, Infeasible, Standing
 from assay.core.tuning_record import Cell, CellState, Reading, TuningRecord
 from assay.core.vocabulary import Provenance
-from assay.report._view.tuning import build_page
-from assay.report._view.tuning_map import named, short_settings
+from assay.report._view.tuning.map import named, short_settings
+from assay.report._view.tuning.page import build_page
 from assay.report.recommendation import document, print_recommendation
 from assay.report.tuning import render
 
 
-class Balanced(HTMLParser):
-    """Opens and closes every element that must be closed, and loads nothing from outside."""
-
-    void = frozenset({"meta", "link", "br", "rect", "line", "circle", "path", "use", "polyline"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element and where it leads."""
-        self.links += [v or "" for k, v in attrs if k in {"src", "href"}]
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        """The element that closes is the one that was opened last."""
-        if tag not in self.void:
-            assert self.open.pop() == tag
-
-
-def checked(page: str) -> str:
-    """The page, balanced and without a link to anywhere else."""
-    parser = Balanced()
-    parser.feed(page)
-    assert parser.open == []
-    assert all(link.startswith("#") for link in parser.links)
-    return page
-
-
 def test_the_page_shows_what_the_record_holds() -> None:
     """Choice, interval, gain, command, map, failures, noise and the other rule's answer."""
-    page = checked(render(example.record()))
+    page = standing_alone(render(example.record()))
     for text in (
         "RESOLVED",
         "Serve skills-s120m-Q8_0.gguf with 1,024 tokens, 8 slots, f16 KV, 2 threads",
@@ -137,8 +106,8 @@ def test_every_state_has_a_page(state: str) -> None:
     """Running, without any that serves, tied, open: each says so at the top."""
     changed, told = STATES[state]
     page = build_page(example.record(recommendation=changed))
-    assert page.mark.word == told
-    checked(render(example.record(recommendation=changed)))
+    assert page.headline.mark.word == told
+    standing_alone(render(example.record(recommendation=changed)))
 
 
 def test_a_partial_answer_is_marked_open() -> None:
@@ -147,14 +116,16 @@ def test_a_partial_answer_is_marked_open() -> None:
     chosen = found.recommendation.recommendation
     assert chosen is not None
     partial = example.record(recommendation={"recommendation": chosen.model_copy(update={"partial": True})})
-    assert build_page(partial).mark.word == "RESOLVED, PARTIAL"
-    assert build_page(partial).mark.tone == "open"
+    assert build_page(partial).headline.mark.word == "RESOLVED, PARTIAL"
+    assert build_page(partial).headline.mark.tone == "open"
 
 
 def test_an_empty_and_an_imported_record_have_pages() -> None:
     """Nothing tried yet; and a run of the source, which says of itself what it says."""
-    checked(render(example.record(cells=(), readings=(), remarks=())))
-    page = checked(render(example.source_run().model_copy(update={"provenance": Provenance.SELF_REPORTED})))
+    standing_alone(render(example.record(cells=(), readings=(), remarks=())))
+    page = standing_alone(
+        render(example.source_run().model_copy(update={"provenance": Provenance.SELF_REPORTED}))
+    )
     assert "another tool said this of itself" in page
     assert "Gemma-4-26B-A4B" in page
 
@@ -168,12 +139,36 @@ def test_what_became_stale_is_told() -> None:
     assert "engine_build was 1.6.0, is 1.6.1" in out.getvalue()
 
 
+def test_the_block_tells_how_it_was_measured() -> None:
+    """What a reader should know stands on the terminal as well, and not only on the page."""
+    out = io.StringIO()
+    remarks = ("the server sends no usage",)
+    print_recommendation(
+        example.record().recommendation, console=Console(file=out, width=100), remarks=remarks
+    )
+    assert "note        the server sends no usage" in out.getvalue()
+
+
+def test_a_setting_that_does_not_serve_is_named_with_its_values() -> None:
+    """Of a model with many settings its name alone says nothing."""
+    found = example.record().recommendation.model_copy(
+        update={
+            "infeasible": (
+                Infeasible(model="30m", rank=2, reason="too slow", settings={"slots": 4, "kv": None}),
+            )
+        }
+    )
+    out = io.StringIO()
+    print_recommendation(found, console=Console(file=out, width=100))
+    assert "2. 30m slots=4 kv=unset: too slow" in out.getvalue()
+
+
 def test_foreign_text_does_not_become_markup() -> None:
     """Names and reasons come from files and logs of others."""
     bad = "</script><img src=x onerror=alert(1)>\x1b[31m\u202e"
     cell = Cell(name=bad, model=bad, context_tokens=1, state=CellState.INFEASIBLE, reason=bad)
     found = example.record(cells=(*example.record().cells, cell), remarks=(bad,))
-    page = checked(render(found))
+    page = standing_alone(render(found))
     assert "<img" not in page
     assert "\x1b" not in page
     assert "\u202e" not in page

@@ -7,13 +7,11 @@ ideas), and all that was tried; it writes one JSON object to `{reply}` (`ASSAY_R
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -26,11 +24,12 @@ from assay.core.proposal import Idea, Past, Template, baseline, best, candidate,
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.readers.training import read_experiment
-from assay.runtime.files import read_json, write_json
+from assay.runtime import asking
+from assay.runtime.files import write_json
 from assay.runtime.logs import log_text
 from assay.runtime.work import guarded_to_end
 
-REPLY_LIMIT_CHARS = 200_000
+REPLY_LIMIT_BYTES = 200_000
 
 
 class Options(Noun):
@@ -77,10 +76,9 @@ class Adapter:
 
     def check(self) -> Component:
         """Whether the program is on this machine."""
-        program = self._filled(self.options.command[0], {})
-        found = shutil.which(program) is not None
-        detail = "" if found else f"program {program!r} is not on PATH"
-        return Component(verb="propose", kind="command", state="ready" if found else "missing", detail=detail)
+        detail = asking.missing(asking.filled(self.options.command[0], {"python": sys.executable}))
+        state: Literal["ready", "missing"] = "missing" if detail else "ready"
+        return Component(verb="propose", kind="command", state=state, detail=detail)
 
     def propose(self, history: Sequence[Decision]) -> Candidate | None:
         """The configuration as it stands, then what the program says; None when it has nothing new.
@@ -99,9 +97,9 @@ class Adapter:
         request = _request(template, known, self.options.context)
         told: _Unusable | None = None
         for _ in range(self.options.attempts):
-            run, text, reply = self._asked({**request, "error": told.why if told else None})
+            run, found = self._asked({**request, "error": told.why if told else None})
             try:
-                return _candidate(template, known, _parsed(reply, text))
+                return _candidate(template, known, _parsed(found))
             except _Unusable as unusable:
                 told = _Unusable(unusable.why, run.log_tail)
         assert told is not None
@@ -115,15 +113,16 @@ class Adapter:
             log_tail=told.log_tail,
         )
 
-    def _asked(self, request: Mapping[str, Any]) -> tuple[Run, str, Any]:
-        """One call: how it went, what it printed, and what lies in its reply file."""
+    def _asked(self, request: Mapping[str, Any]) -> tuple[Run, dict[str, Any] | None]:
+        """One call: how it went, and what it answered."""
         with tempfile.TemporaryDirectory(prefix="assay-propose-") as name:
             folder = Path(name)
             paths = {"request": str(folder / "request.json"), "reply": str(folder / "reply.json")}
+            given = {"python": sys.executable, **paths}
             write_json(folder / "request.json", request)
             work = Work(
                 label="propose",
-                command=tuple(self._filled(part, paths) for part in self.options.command),
+                command=tuple(asking.filled(part, given) for part in self.options.command),
                 env={
                     **self.options.env,
                     "ASSAY_REQUEST": paths["request"],
@@ -136,16 +135,8 @@ class Adapter:
             run = guarded_to_end(work, folder / "status.json")
             if run.exit_code != 0:
                 raise _failed(run, self.options.timeout_s)
-            try:
-                reply = read_json(folder / "reply.json")
-            except UnreadableInput:
-                reply = None
-            return run, log_text(folder / "propose.log", limit_bytes=REPLY_LIMIT_CHARS), reply
-
-    def _filled(self, part: str, paths: Mapping[str, str]) -> str:
-        for name, value in {"python": sys.executable, **paths}.items():
-            part = part.replace(f"{{{name}}}", value)
-        return part
+            printed = log_text(folder / "propose.log", limit_bytes=REPLY_LIMIT_BYTES)
+            return run, asking.answered(folder / "reply.json", printed)
 
 
 TRIED = "that configuration was tried"
@@ -159,7 +150,7 @@ def _candidate(template: Template, known: Sequence[Past], reply: Reply) -> Candi
             name=reply.name, patch=reply.patch, hypothesis=reply.hypothesis.strip(), rationale=reply.rationale
         )
     except ValidationError as error:
-        raise _Unusable(_first(error)) from error
+        raise _Unusable(asking.first_problem(error, "reply")) from error
     if not reply.patch:
         raise _Unusable("`patch` changes nothing")
     made = candidate(template, known, idea)
@@ -169,35 +160,13 @@ def _candidate(template: Template, known: Sequence[Past], reply: Reply) -> Candi
     return made
 
 
-def _parsed(reply: Any, printed: str) -> Reply:
-    """The reply file, else the last JSON object that was printed."""
-    found = reply if isinstance(reply, dict) else _last_object(printed)
+def _parsed(found: dict[str, Any] | None) -> Reply:
     if found is None:
         raise _Unusable("there is no JSON object in its answer")
     try:
         return Reply.model_validate(found)
     except ValidationError as error:
-        raise _Unusable(_first(error)) from error
-
-
-def _last_object(text: str) -> dict[str, Any] | None:
-    decoder = json.JSONDecoder()
-    found: dict[str, Any] | None = None
-    at = text.find("{")
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            end = at + 1
-        else:
-            found = value if isinstance(value, dict) else found
-        at = text.find("{", end)
-    return found
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    return f"{'.'.join(str(p) for p in first['loc']) or 'reply'}: {first['msg']}"
+        raise _Unusable(asking.first_problem(error, "reply")) from error
 
 
 def _failed(run: Run, timeout_s: float) -> ComponentFailed:

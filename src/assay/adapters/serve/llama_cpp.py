@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from assay.core.base import SpecPath
+from assay.core.canon import short
 from assay.core.errors import ComponentMissing, UsageError
 from assay.core.ports import Component, Endpoint, Session, Target
 from assay.core.vocabulary import Verb
@@ -57,6 +58,8 @@ class Options(ServerOptions):
     """Layers on the accelerator, where the build has one."""
     gguf_type: Literal["F32", "F16", "BF16"] = "F16"
     """Type of the matrices when a checkpoint folder is written as GGUF. F32 keeps every value as it is."""
+    gguf_folder: SpecPath | None = None
+    """Where a checkpoint folder is written as GGUF once, for all launches; null = by each step into its own folder."""
 
 
 class Adapter:
@@ -162,7 +165,7 @@ class Adapter:
                 where=str(path),
                 allowed="a .gguf file, a folder with one, or a checkpoint folder with config.json",
             )
-        out = Path(session.workdir).absolute() / "gguf"
+        out = self._written(target, session)
         if not (out / GGUF_NAME).is_file():
             session.note(f"llama_cpp: writing {target.name} as GGUF {self.options.gguf_type}")
             run_worker(
@@ -175,6 +178,13 @@ class Adapter:
                 session=session,
             )
         return out / GGUF_NAME
+
+    def _written(self, target: Target, session: Session) -> Path:
+        """The folder of the GGUF; a shared one is named after what it was made of."""
+        shared = self.options.gguf_folder
+        if shared is None or not target.digest:
+            return Path(session.workdir).absolute() / "gguf"
+        return Path(shared) / f"{short(target.digest)}-{self.options.gguf_type}"
 
 
 def _binary_version(binary: str) -> str:

@@ -6,18 +6,25 @@ tested on quoted log lines; nothing here was run on one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from assay.core.base import SpecPath
-from assay.core.ports import Component, Endpoint, Session, Target
+from assay.core.ports import Component, Session, Target
 from assay.core.vocabulary import Verb
 from assay.runtime import probe
-from assay.runtime.serving import Server, ServerOptions, checkpoint_folder, flags, model_id, serving
+from assay.runtime.serving import FolderServing, Server, ServerOptions, flags, model_id
+
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "DO_NOT_TRACK": "1",
+}
+"""Offline and quiet."""
 
 
 class Options(ServerOptions):
@@ -53,11 +60,11 @@ class Options(ServerOptions):
     """Scheduling policy: fcfs, lpm, ..."""
 
 
-class Adapter:
+class Adapter(FolderServing):
     """Serves a checkpoint folder with SGLang."""
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        self.options: Options = options
 
     def check(self) -> Component:
         """Whether the interpreter has SGLang."""
@@ -77,26 +84,17 @@ class Adapter:
             "extra_args": list(chosen.extra_args),
         }
 
-    @contextmanager
-    def serve(self, target: Target, session: Session) -> Iterator[Endpoint]:
-        """Serve the target's folder.
-
-        Raises:
-            UsageError: if the target is no checkpoint folder, or the port is taken.
-            ComponentMissing, ComponentFailed: see the port.
-        """
-        folder = checkpoint_folder(target)
+    def server(self, folder: Path, target: Target, session: Session) -> Server:
+        """The server of that folder."""
         name = model_id(target.name)
-        server = Server(
+        return Server(
             engine="sglang",
             version=self._version(),
             model=name,
             command=lambda port: self.command(folder, name, port, session.seed),
-            env={"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"},
+            env=ENVIRONMENT,
             facts=self.protocol(),
         )
-        with serving(server, self.options, session) as endpoint:
-            yield endpoint
 
     def command(self, folder: Path, name: str, port: int, seed: int) -> tuple[str, ...]:
         """The command line."""

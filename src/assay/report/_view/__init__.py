@@ -1,1 +1,4 @@
-"""The parts of the HTML report's view: plain typed data out of a history and its documents."""
+"""What the HTML reports show, as plain typed data: a history and its documents in, frozen dataclasses out.
+
+Each folder is a page, and its `page.py` lists all that the page holds. What several pages show stands beside the folders.
+"""

@@ -1,4 +1,4 @@
-"""A linear axis: values to percent of the plot's width, and round ticks."""
+"""A linear axis: values to percent of the plot's width, and round ticks; and the points of a picture with two."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """A point of a picture with two axes."""
+
+    x: float
+    y: float
+    """Percent from the left, and from the top."""
+    style: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Axis:
     """From `low` to `high`, drawn over 0 to 100 percent."""
 
@@ -30,6 +41,15 @@ class Axis:
         """Percent of the width; what lies outside is drawn at the edge."""
         share = (value - self.low) / (self.high - self.low)
         return round(100.0 * min(1.0, max(0.0, share)), 3)
+
+    def from_top(self, value: float) -> float:
+        """Percent of the height, where the axis stands upright."""
+        return round(100.0 - self.at(value), 3)
+
+    @property
+    def upright_ticks(self) -> tuple[Tick, ...]:
+        """The ticks of an axis that stands upright: percent from the top."""
+        return tuple(Tick(round(100.0 - t.at, 3), t.label) for t in self.ticks)
 
     def holds(self, value: float) -> bool:
         """Whether the value lies on the axis."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assay.core.decision import Decision
+from assay.core.history import StudyHistory
 from assay.core.vocabulary import Outcome, Status
 
 Tone = Literal["good", "bad", "open", "odd", "idle"]
@@ -60,3 +61,11 @@ def decision_mark(decision: Decision | None) -> Mark:
     if decision is None:
         return UNFINISHED
     return INTERRUPTED if decision.interrupted else outcome_mark(decision.outcome)
+
+
+def study_mark(history: StudyHistory) -> Mark:
+    """The mark of a study: the word that it was closed with."""
+    word = history.closed.get("outcome") if history.closed else None
+    if word:
+        return outcome_mark(str(word))
+    return INTERRUPTED if history.interrupted else UNFINISHED

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from assay.core.checkpoint import Checkpoint, Module
-from assay.report._view.stacks import MIXED, WRONG, place, rank
+from assay.report._view.release.stacks import MIXED, WRONG, place, rank
 from assay.report._view.text import one_line, percent, plural, size
 
 BUCKETS = (2, 3, 4, 5, 6, 8, 16, 32)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 
+from assay.core import hub
 from assay.core.candidate import Candidate
-from assay.report._view.comparison import Mini, mini
 from assay.report._view.marks import NOT_TRIED, Mark
-from assay.report._view.precision import Precision, Segment, average, precision, segments, whole
+from assay.report._view.release.comparison import Mini, mini
+from assay.report._view.release.precision import Precision, Segment, average, precision, segments, whole
+from assay.report._view.release.trial import Cast, Subject
 from assay.report._view.text import one_line, percent, points, size
-from assay.report._view.trial import Cast, Subject
 
 _OPTIONS = ("scheme", "type", "recipe", "num_bits", "group_size", "strategy", "algorithm", "command")
 """Options of a build that say most, where they are set."""
@@ -80,7 +80,7 @@ def _source(cast: Cast) -> Rung:
     count = cast.source_bytes
     return Rung(
         anchor="",
-        name=PurePath(cast.history.study.source.path).name or "source",
+        name=hub.title(cast.history.study.source.path),
         mark=Mark("SOURCE", "idle", "dash"),
         made_by="what candidates are held against",
         size=size(count),

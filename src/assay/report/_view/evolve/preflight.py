@@ -9,7 +9,9 @@ from typing import Any
 from assay.core.agent import BASELINE, EMPTY, AgentRuns
 from assay.ledger.evolve_records import PREFLIGHT, EvolveRecord
 from assay.report._view.axis import Tick
-from assay.report._view.evolve_charts import TASKS_LIMIT, UNIT_TICKS, ArmRow, Rate, change, outcomes, rate
+from assay.report._view.evolve.gain import change
+from assay.report._view.evolve.outcomes import ArmRow, outcomes
+from assay.report._view.evolve.tasks import TASKS_LIMIT, UNIT_TICKS, Rate, rate
 from assay.report._view.marks import Mark, status_mark
 from assay.report._view.settled import finite, mapping
 from assay.report._view.text import one_line, percent, plural

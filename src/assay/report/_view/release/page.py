@@ -12,18 +12,19 @@ from typing import Any
 
 from assay.core.history import StudyHistory
 from assay.core.ports import Store
-from assay.report._view.comparison import Comparison, comparison
 from assay.report._view.contract import Verification, verification
 from assay.report._view.documents import Documents
+from assay.report._view.first_screen import Headline
 from assay.report._view.gates import GateView, gates
-from assay.report._view.headline import Headline, headline
-from assay.report._view.ladder import Picture, Rung, SizeBar, ladder, made_by, pictures, sizes
 from assay.report._view.marks import Mark
-from assay.report._view.precision import Swatch, legend, styles_of
+from assay.report._view.release.comparison import Comparison, comparison
+from assay.report._view.release.headline import headline
+from assay.report._view.release.ladder import Picture, Rung, SizeBar, ladder, made_by, pictures, sizes
+from assay.report._view.release.precision import Swatch, legend, styles_of
+from assay.report._view.release.trial import Cast, Subject, subject_of
 from assay.report._view.settled import settled
 from assay.report._view.text import Digest, digest_of, moment, one_line, plural, size
 from assay.report._view.timeline import RunView, Timeline, runs, timeline
-from assay.report._view.trial import Cast, Subject, subject_of
 
 
 @dataclass(frozen=True)

@@ -252,8 +252,8 @@ class _Scale:
     def at(self, value: float) -> float:
         """Percent from the top."""
         if self.log:
-            return round(100.0 - self.axis.at(math.log10(value)), 3) if value > 0 else 100.0
-        return round(100.0 - self.axis.at(value), 3)
+            return self.axis.from_top(math.log10(value)) if value > 0 else 100.0
+        return self.axis.from_top(value)
 
 
 def reading_of(name: str) -> Reading:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from assay.core.decision import fold_study
 from assay.core.events import EventType
 from assay.core.triage import TRIAGE
 from assay.core.vocabulary import Action, Outcome
+from assay.report._view.first_screen import Figure, Headline
 from assay.report._view.gates import MACRO
-from assay.report._view.marks import INTERRUPTED, UNFINISHED, Mark, outcome_mark
+from assay.report._view.marks import INTERRUPTED, UNFINISHED, Mark, study_mark
+from assay.report._view.release.trial import Cast, Subject
 from assay.report._view.text import (
     bound_above,
     bound_below,
@@ -23,7 +24,6 @@ from assay.report._view.text import (
     points,
     size,
 )
-from assay.report._view.trial import Cast, Subject
 
 _NOTHING = {
     Outcome.REGRESSION.value: "Nothing may be {done}: what was tried is worse than its source",
@@ -34,30 +34,6 @@ _NOTHING = {
 }
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One number of the first screen."""
-
-    label: str
-    value: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Headline:
-    """What a person reads first."""
-
-    mark: Mark
-    text: str
-    lead: str
-    """The reason, in the Decision's own words."""
-    notes: tuple[str, ...]
-    command: str
-    """What to type next."""
-    command_why: str
-    figures: tuple[Figure, ...]
-
-
 def headline(cast: Cast, active_s: float) -> Headline:
     """The first screen of a study.
 
@@ -65,11 +41,9 @@ def headline(cast: Cast, active_s: float) -> Headline:
         cast: the study.
         active_s: seconds that it took.
     """
-    closed = cast.history.closed
     kept = [s for s in cast.subjects if s.decision is not None and s.decision.keeps]
     chosen = _chosen(cast, kept)
-    word = closed.get("outcome") if closed else None
-    mark = outcome_mark(str(word)) if word else INTERRUPTED if cast.history.interrupted else UNFINISHED
+    mark = study_mark(cast.history)
     done = "published" if cast.history.study.job == "release" else "applied"
     command, why = _command(cast, kept, chosen)
     return Headline(

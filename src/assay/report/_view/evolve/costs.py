@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from assay.core.agent import AgentRun
 from assay.core.history import StudyHistory
 from assay.ledger.evolve_records import EvolveRecord
-from assay.report._view.evolve_charts import OUTCOMES
+from assay.report._view.evolve.outcomes import OUTCOMES
 from assay.report._view.settled import finite, mapping
 from assay.report._view.text import duration, one_line, plural
 

@@ -1,7 +1,7 @@
 """Where a module stands in the picture of a checkpoint: its stack, layer and row.
 
-The terminal (`report/grid.py`) and the HTML report (`_view/precision.py`) place and order by this alone, so that both
-show the same picture.
+The terminal (`report/grid.py`) and the HTML report (`_view/release/precision.py`) place and order by this alone, so that
+both show the same picture.
 """
 
 from __future__ import annotations
