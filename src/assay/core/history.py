@@ -37,8 +37,8 @@ class StudyHistory:
     """Steps that were added to the plan after its end, to ask more items under the same contract."""
     settled: set[str] = field(default_factory=set)
     """Gates that have done their work and are asked no more: candidates are ranked."""
-    insists: bool = False
-    """It was topped up: that it is futile to go on is no reason to stop any more."""
+    upto: dict[str, str] = field(default_factory=dict)
+    """Topped-up trial → the step that it goes to, and no further, whatever a look says before."""
     events: list[Event] = field(default_factory=list)
     interrupted: bool = False
     closed: Mapping[str, Any] | None = None
@@ -68,7 +68,8 @@ class StudyHistory:
         """Seconds in which the study was at work, over all times that it was run; up to its last event."""
         idle = {EventType.STUDY_RESUMED, *_BY_HAND}
         times = [(datetime.fromisoformat(e.at), e.type) for e in self.events]
-        return sum((b - a).total_seconds() for (a, _), (b, what) in pairwise(times) if what not in idle)
+        gaps = [(b - a).total_seconds() for (a, _), (b, what) in pairwise(times) if what not in idle]
+        return sum(max(0.0, gap) for gap in gaps)  # a clock that was set back gives no time back
 
     def apply_event(self, event: Event) -> None:
         """Take one event into account."""
@@ -159,7 +160,9 @@ def _topped_up(history: StudyHistory, event: Event) -> None:
     data = event.data
     history.topped_up += [Step.from_json(s) for s in data["steps"]]
     history.settled |= set(data["settled"])
-    history.insists = history.insists or data["insists"]
+    if data.get("insists"):  # as it was written before a place was named
+        history.upto |= dict.fromkeys(data["trials"], history.steps[-1].name)
+    history.upto |= data.get("upto", {})
     for name in data["trials"]:
         trial = history.trials[name]
         # what is judged further must still be what was built: that is asked again

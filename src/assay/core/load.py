@@ -254,8 +254,11 @@ class ServiceLevels(Noun):
             if match is not None and isinstance(limit, int | float) and not isinstance(limit, bool):
                 share = round(float(match[2] or 95) / 100, 6)
                 levels.append(ServiceLevel(metric=Metric(match[1]), q=share, limit_ms=limit))
-            else:
+            elif str(key) in cls.model_fields:
                 rest[str(key)] = limit
+            else:
+                allowed = "ttft, tpot, itl or e2e, with a percentile, in milliseconds: `ttft_p95_ms: 2000`"
+                raise ValueError(f"`{key}: {limit}` is no limit (allowed: {allowed})")
         return {"levels": tuple(levels), **rest} if levels else value
 
 
@@ -411,7 +414,7 @@ class LoadPoint(Noun):
     itl_per_token: bool = False
     """Each piece held one token; otherwise ITL is the gap between pieces."""
     short_outputs: int = 0
-    """Answers with fewer tokens than asked for."""
+    """Answers that ended with fewer tokens than asked for, and not by the model's own will."""
     levels: tuple[LevelResult, ...] = ()
     good: int | None = None
     """Requests that kept every limit; None without limits."""

@@ -1,4 +1,4 @@
-"""The ports: what the engine asks of the world. Each has at most three methods; `testing.contracts` checks every adapter.
+"""The ports: what the engine asks of the world. Each has at most three methods; `tests/contracts` checks every adapter.
 
 An adapter module is named after its kind and holds two names: `Options`, a frozen pydantic model, and `Adapter`,
 made with those options. `check` answers quickly and imports no vendor; it is what `assay doctor` prints.

@@ -245,8 +245,13 @@ class PointReading(Noun):
     levels: tuple[LevelCount, ...] = ()
     completed: int = 0
     failed: int = 0
+    prompt_tokens: float | None = None
+    """Of one request on average, as the server counted them."""
+    output_tokens: float | None = None
     reasons: tuple[str, ...] = ()
     """Why it does not count, or why the setting fails there."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know of how it was measured."""
     strict: bool = True
     """No more failed or short answers than allowed."""
 
@@ -264,5 +269,7 @@ class Reading(Noun):
     cause: Cause | None = None
     detail: str = ""
     spent_s: float = 0.0
+    others_frac: float | None = None
+    """Share of all processors' time that other processes used while it was measured; None = not known."""
     evidence: str = ""
     """Digest of the load test."""

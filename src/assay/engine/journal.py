@@ -17,6 +17,7 @@ from assay.core.run import Run
 from assay.core.study import GateRef, Study
 from assay.core.trial import StepRecord, Trial
 from assay.core.verdict import Verdict
+from assay.runtime.interrupts import held
 
 
 class Journal:
@@ -53,10 +54,11 @@ class Journal:
         return self._head
 
     def write(self, type_: EventType, data: Mapping[str, Any]) -> None:
-        """Append an event and take it into the history."""
-        event = self._ledger.append(type_, self.study.id, data)
-        self._head = link_digest(event)
-        self.history.apply_event(event)
+        """Append an event and take it into the history; no interruption comes between the two."""
+        with held():
+            event = self._ledger.append(type_, self.study.id, data)
+            self._head = link_digest(event)
+            self.history.apply_event(event)
 
     def start_trial(self, candidate: Candidate) -> Trial:
         """Open the next trial."""

@@ -53,7 +53,7 @@ class Judging:
             if line is None or line.step != step:
                 line = self._ask(ref, trial, step)
             self._tell(trial, line=line)
-            if line.status is not Status.PASS and not ref.shadow and not self.open(line):
+            if line.status is not Status.PASS and not ref.shadow and not self.open(line, trial):
                 return line
         return None
 
@@ -76,9 +76,13 @@ class Judging:
             evidence[role] = self.journal.evidence(found)
         return self.journal.record_verdict(trial, step, ref, gate.judge(evidence))
 
-    def open(self, line: GateLine) -> bool:
+    def open(self, line: GateLine, trial: Trial) -> bool:
         """Whether another look may decide what this one did not."""
-        return line.open or (line.status is Status.INCONCLUSIVE and self.journal.history.insists)
+        upto = self.journal.history.upto.get(trial.id)
+        looks = {s.until for s in self.journal.history.steps}
+        if upto is None or line.gate not in looks:
+            return line.open
+        return line.status is Status.INCONCLUSIVE and self._place(line.step) < self._place(upto)
 
     def step_failed(self, step: Step, trial: Trial, error: ComponentError | UsageError) -> GateLine:
         """A step that could not be done, as a verdict of its own."""

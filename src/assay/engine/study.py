@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from assay.core.decision import Decision, fold_study
@@ -16,9 +16,11 @@ from assay.core.trial import Trial
 from assay.core.vocabulary import Action, FailureClass, Outcome
 from assay.engine.components import Components
 from assay.engine.journal import Journal
+from assay.engine.judging import Judging
 from assay.engine.lineage import Lineage
 from assay.engine.observer import Observer, Progress, Silent
 from assay.engine.selection import RANK, best_ranked
+from assay.engine.steps import Steps
 from assay.engine.trial import TrialLoop
 
 
@@ -52,8 +54,10 @@ class StudyLoop:
         limit = study.budget.wall_time_s
         used = self.journal.history.active_s
         deadline = None if limit is None else time.monotonic() + max(0.0, limit - used)
-        self._decided_before = len(self.journal.history.decisions)
-        self.trials = TrialLoop(self.journal, components, folder, self.observer, deadline)
+        self._last: Decision | None = None
+        """The Decision that this process took last."""
+        steps = Steps(self.journal, components, folder, self.observer, deadline)
+        self.trials = TrialLoop(steps, Judging(self.journal, components, self.observer))
         self.lineage = Lineage(self.journal, folder, self.observer)
 
     def _reopen(self) -> None:
@@ -63,31 +67,30 @@ class StudyLoop:
         if trial is None or step is None:
             return
         failed = trial.gates[step.name]
-        self.top_up((), [trial.id], insists=False)
+        self.top_up((), {trial.id: ""})
         data = {"trial": trial.id, "step": step.name, "after": failed.to_json()}
         self.journal.write(EventType.STEP_RETRIED, data)
 
     def top_up(
         self,
         steps: Sequence[Step],
-        trials: Sequence[str],
+        trials: Mapping[str, str],
         *,
         settled: Sequence[str] = (),
-        insists: bool = True,
     ) -> None:
         """Open trials again, and let the plan go on with further steps.
 
         Args:
             steps: what is added to the plan.
-            trials: the trials that go on.
+            trials: the trials that go on, each with the step that it goes to, and no further, whatever a look says
+                before; empty = as far as its gates say.
             settled: gates that have done their work.
-            insists: that it is futile to go on is no reason to stop.
         """
         data = {
             "steps": [s.to_json() for s in steps],
             "trials": list(trials),
             "settled": list(settled),
-            "insists": insists,
+            "upto": {trial: step for trial, step in trials.items() if step},
         }
         self.journal.write(EventType.STUDY_TOPPED_UP, data)
 
@@ -114,6 +117,7 @@ class StudyLoop:
                     trial = self.journal.start_trial(candidate)
                 self._try(trial)
             why = ended or why
+            self._let_stand()
             self._apply_pending()
         except Interrupted as signal:
             self.journal.write(EventType.STUDY_INTERRUPTED, {"signal": signal.what})
@@ -128,12 +132,13 @@ class StudyLoop:
         """When all are ranked, the best goes on alone; whether there is one."""
         best = best_ranked(self.journal.history, self.journal.store)
         if best is not None:
-            self.top_up(self.study.confirm, [best], settled=[RANK], insists=False)
+            self.top_up(self.study.confirm, {best: ""}, settled=[RANK])
         return best is not None
 
     def _try(self, trial: Trial) -> None:
         self.lineage.inherit(trial)
         decision = self.trials.run(trial)
+        self._last = decision
         if decision.keeps and self.study.apply_on_accept and self.study.stopping is None:
             self._apply(trial, decision)
 
@@ -141,17 +146,25 @@ class StudyLoop:
         """Why no further trial is begun, or None."""
         history = self.journal.history
         decisions = history.decisions
-        if history.open_trial is not None:
+        trial = history.open_trial
+        if trial is not None and not trial.superseded:
             return None
-        if decisions and self.study.stop == "first_accept" and decisions[-1].keeps:
+        if self.study.stop == "first_accept" and any(d.keeps for d in decisions):
             return "a candidate was accepted"
-        fresh = len(decisions) > self._decided_before  # a resumed study may mend what made it abort
-        if fresh and (reason := _abort_reason(decisions)):
+        if trial is not None:
+            return None
+        # only what was decided just now: a resumed study may mend what made it abort
+        if self._last is not None and (reason := _abort_reason(self._last, decisions)):
             return reason
         limit = self.study.budget.trials
         if limit is not None and len(decisions) >= limit:
             return f"the budget of {limit} trials is used up"
         return self.lineage.enough()
+
+    def _let_stand(self) -> None:
+        """Trials that were opened again, and are not needed any more, end as they stood."""
+        while (trial := self.journal.history.open_trial) is not None:
+            self.trials.let_stand(trial)
 
     def _apply(self, trial: Trial, decision: Decision) -> None:
         history = self.journal.history
@@ -197,8 +210,7 @@ def _broke_off(trial: Trial, plan: Sequence[Step]) -> Step | None:
     return next((s for s in plan if s.resumes and s.name in trial.gates and s.name not in trial.steps), None)
 
 
-def _abort_reason(decisions: list[Decision]) -> str | None:
-    last = decisions[-1]
+def _abort_reason(last: Decision, decisions: list[Decision]) -> str | None:
     if last.keeps:
         return None
     if last.facts.get("systemic"):
@@ -207,7 +219,8 @@ def _abort_reason(decisions: list[Decision]) -> str | None:
         return None
     if TRIAGE[last.failure_class].action is Action.ABORT_STUDY:
         return f"{last.failure_class}: {TRIAGE[last.failure_class].advice}"
-    before = decisions[-2] if len(decisions) > 1 else None
+    place = [d.trial for d in decisions].index(last.trial)
+    before = decisions[place - 1] if place else None
     anomalous = last.outcome is Outcome.ANOMALOUS
     if before and anomalous and (before.outcome, before.failure_class) == (last.outcome, last.failure_class):
         return f"two candidates in a row ended {last.failure_class}: taken as systemic"

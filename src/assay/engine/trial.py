@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from assay.core.decision import Decision, GateLine
 from assay.core.errors import ComponentError, Interrupted, UsageError
@@ -15,10 +14,8 @@ from assay.core.study import Step
 from assay.core.triage import TRIAGE
 from assay.core.trial import Trial
 from assay.core.vocabulary import FailureClass, Outcome
-from assay.engine.components import Components
-from assay.engine.journal import Journal
 from assay.engine.judging import FINAL, Judging
-from assay.engine.observer import Observer, Progress
+from assay.engine.observer import Progress
 from assay.engine.steps import Steps
 
 
@@ -26,26 +23,16 @@ class TrialLoop:
     """Puts candidates of one study through its plan.
 
     Args:
-        journal: the study's pen and memory.
-        components: makes adapters and gates.
-        folder: the study's folder.
-        observer: is told what happens.
-        deadline: `time.monotonic()` at which the wall-time budget ends, or None.
+        steps: does its steps.
+        judging: asks its gates and decides.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        components: Components,
-        folder: Path,
-        observer: Observer,
-        deadline: float | None = None,
-    ) -> None:
-        self.journal = journal
-        self.study = journal.study
-        self.observer = observer
-        self.steps = Steps(journal, components, folder, observer, deadline)
-        self.judging = Judging(journal, components, observer)
+    def __init__(self, steps: Steps, judging: Judging) -> None:
+        self.steps = steps
+        self.judging = judging
+        self.journal = steps.journal
+        self.study = steps.study
+        self.observer = steps.observer
 
     def run(self, trial: Trial) -> Decision:
         """One trial from where the ledger says it stands to its Decision.
@@ -64,6 +51,11 @@ class TrialLoop:
         except Interrupted:
             self.judging.decide(trial, interrupted=True)
             raise
+        return self.judging.decide(trial)
+
+    def let_stand(self, trial: Trial) -> Decision:
+        """End a trial that was opened again and has nothing more to do: by the verdicts that it has."""
+        self.judging.integrity(trial)
         return self.judging.decide(trial)
 
     def _blocked(self, step: Step, trial: Trial) -> bool:
@@ -93,7 +85,7 @@ class TrialLoop:
     def _settled(self, step: Step, trial: Trial) -> bool:
         """Whether the gate that the step was to give more to has said its last word."""
         line = trial.gates.get(step.until)
-        return line is not None and not self.judging.open(line)
+        return line is not None and not self.judging.open(line, trial)
 
     def _reused(self, step: Step, trial: Trial) -> bool:
         """Whether the step is finished: in this trial, or in another for all."""

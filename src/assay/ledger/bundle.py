@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from assay.core.canon import PREFIX, canonical, digest
+from assay.core.canon import PREFIX, canonical, digest, digest_bytes
 from assay.core.errors import LedgerBroken, UnreadableInput
-from assay.core.events import Event, EventType, link_digest
+from assay.core.events import GENESIS, Event, EventType, link_digest
 from assay.core.history import StudyHistory, replay
 from assay.core.ports import Store
 from assay.ledger.home import disk_error
-from assay.ledger.verify import Link
+from assay.ledger.verify import Check, Link
 
 SCHEMA = "bundle/1"
 MEMBER_LIMIT_BYTES = 1 << 30
@@ -42,13 +42,14 @@ def write_bundle(path: Path, study: str, events: Iterable[Event], store: Store, 
             needed |= _documents(event)
         else:
             lines.append(canonical({"seq": event.seq, "previous": event.previous, "digest": head}))
+    about = {"schema": SCHEMA, "study": study, "head": head, "report": digest_bytes(report)}
     documents = {d: store.get(d) for d in sorted(needed)}
     needed_too = {d for doc in documents.values() for d in (doc.get("reads") or {}).values()} - needed
     documents.update({d: store.get(d) for d in sorted(needed_too)})
     aside = path.with_name(f".{path.name}.part")
     try:
         with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as bundle:
-            bundle.writestr("bundle.json", canonical({"schema": SCHEMA, "study": study, "head": head}))
+            bundle.writestr("bundle.json", canonical(about))
             bundle.writestr("events.jsonl", b"\n".join(lines) + b"\n")
             bundle.writestr("report.html", report)
             for key, document in documents.items():
@@ -82,6 +83,8 @@ class Bundle:
             about = json.loads(self._read("bundle.json"))
             self.study = str(about["study"])
             self.head = str(about["head"])
+            self.report = about.get("report")
+            """Digest of the page in it; None where an older Assay made the bundle."""
             schema = about["schema"]
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, NotImplementedError) as error:
             raise UnreadableInput(f"no Decision bundle: {error}", where=str(path)) from error
@@ -128,6 +131,23 @@ class Bundle:
                 yield Event.from_json(value) if "type" in value else Link(**value)
             except (ValueError, TypeError, ValidationError) as error:
                 raise LedgerBroken(f"event {number} is unreadable", where=str(self.path)) from error
+
+    def sealed(self) -> Iterator[Check]:
+        """Whether its chain ends where it says, and its report is the one that it was made with."""
+        links = list(self.links())
+        last = links[-1] if links else None
+        head = GENESIS if last is None else last.digest if isinstance(last, Link) else link_digest(last)
+        cut = "" if head == self.head else "the chain does not end at the head that the bundle names"
+        yield Check("chain", f"head after {len(links)} events", ok=not cut, detail=cut)
+        if self.report is None:
+            yield Check("report", "report.html", ok=None, detail="made by an Assay that kept no digest of it")
+            return
+        try:
+            same = digest_bytes(self._read("report.html")) == self.report
+        except (KeyError, ValueError, zipfile.BadZipFile, OSError):
+            same = False
+        changed = "" if same else "is not the page that the bundle was made with"
+        yield Check("report", "report.html", ok=same, detail=changed)
 
     def history(self) -> StudyHistory:
         """The study's history.

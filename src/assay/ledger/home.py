@@ -7,13 +7,14 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from assay.core.canon import PREFIX, canonical, digest, digest_bytes
 from assay.core.errors import LedgerBroken, LedgerBusy, LedgerError
 from assay.ledger.sqlite import SqliteLedger
+from assay.runtime.files import sync_dir
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -28,6 +29,23 @@ def find_home(start: Path | None = None) -> Path:
         if (folder / ".assay").is_dir():
             return folder / ".assay"
     return start / ".assay"
+
+
+def has_ledger(folder: Path) -> bool:
+    """Whether that `.assay` folder holds a ledger.
+
+    Raises:
+        LedgerError: if this user may not look.
+    """
+    path = folder / "ledger.db"
+    try:
+        return path.exists()
+    except OSError as error:
+        raise LedgerError(
+            f"cannot look: {error.strerror or error}",
+            where=str(path),
+            next="make the folder readable, or set ASSAY_HOME to one that is",
+        ) from error
 
 
 class FileStore:
@@ -49,19 +67,23 @@ class FileStore:
         """
         key = digest(document)
         target = self.path(key)
-        if target.exists():
-            return key
+        data = canonical(document)
         aside = target.with_suffix(f".{os.getpid()}.part")
         try:
+            if target.exists() and target.read_bytes() == data:  # a power cut may have left a part of it
+                return key
             target.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:
-                file.write(canonical(document))
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(target)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
             raise disk_error(error, target) from error
+        for folder in (target.parent, self.folder):  # the names too must outlive a power cut
+            sync_dir(folder)
         return key
 
     def get(self, digest: str) -> Mapping[str, Any]:
@@ -114,6 +136,7 @@ class Home:
                     ignore.write_text("*\n")
             except OSError as error:
                 raise disk_error(error, folder) from error
+        has_ledger(folder)
         self.ledger = SqliteLedger(folder / "ledger.db", create=create)
         self.store = FileStore(folder / "evidence")
 
@@ -130,21 +153,39 @@ class Home:
         """
         path = self.folder / "writer.lock"
         try:
-            file = path.open("a+")
+            descriptor = self._locked(path)
         except OSError as error:
             raise disk_error(error, path) from error
-        with file:
+        try:
+            with suppress(OSError):  # who holds it is only told to others: a full disk does not matter
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _locked(self, path: Path) -> int:
+        """A descriptor of the lock file that is there now, locked."""
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(descriptor), path.stat()):
+                        return descriptor
+            except BlockingIOError as error:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                os.close(descriptor)
                 raise LedgerBusy(
                     f"another assay is running (process {holder})",
                     where=str(self.folder),
                     next="wait for it (`assay watch`), or give this run its own ASSAY_HOME",
                 ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
+            except OSError as error:
+                os.close(descriptor)
+                raise LedgerError(
+                    f"cannot lock: {error.strerror or error}",
+                    where=str(path),
+                    next="set ASSAY_HOME to a folder on a local disk",
+                ) from error
+            os.close(descriptor)  # somebody removed the file meanwhile

@@ -68,7 +68,7 @@ class ServeCommand:
 
 
 _OURS = frozenset(
-    "host port ready_timeout_s env extra_args python binary gguf_type device_index alias".split()  # noqa: SIM905
+    "host port ready_timeout_s env extra_args python binary gguf_type gguf_folder device_index alias".split()  # noqa: SIM905
 )
 
 

@@ -44,7 +44,12 @@ def write_evolved(
     with explaining(aside):
         aside.mkdir(parents=True)
     source.lay(text, aside)
-    place = {"path": source.name, "kind": artifact.kind.value, "name": artifact.name}
+    place = {
+        "path": source.name,
+        "kind": artifact.kind.value,
+        "name": artifact.name,
+        "digest": source.digest(text),
+    }
     record = {"schema": SCHEMA, "artifact": place, "evolution": evolution.to_json(), "texts": dict(texts)}
     write_json(aside / RECORD, record)
     with explaining(out):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from assay.core import hub
 from assay.core.canon import PREFIX
 from assay.core.errors import AssayError, ComponentFailed, UnreadableInput, UsageError
 from assay.core.evidence import Artifact
@@ -154,6 +155,8 @@ def digest_file(path: Path) -> str:
 def files_of(folder: Path) -> tuple[Path, ...]:
     """All files below a folder, sorted by their relative POSIX name; links to files inside it count as files.
 
+    So do the links of a snapshot in a cache of the Hugging Face hub, to `blobs/` of the same repository.
+
     Raises:
         UnreadableInput: if it cannot be listed, holds a link that leads out of it or nowhere, or something
             that is no file (a socket, a device).
@@ -294,7 +297,7 @@ def _require_inside(path: Path, root: Path) -> None:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise UnreadableInput("a link that leads nowhere", where=str(path)) from error
-    if root not in target.parents:
+    if not target.is_relative_to(hub.repository_of(root.as_posix()) or root):
         raise UnreadableInput(
             f"a link out of the folder, to {target}: its bytes could change unseen",
             where=str(path),

@@ -86,6 +86,28 @@ def serving(server: Server, options: ServerOptions, session: Session) -> Iterato
         session.execute.cancel(handle)
 
 
+class FolderServing:
+    """What the adapters have in common whose engine reads a checkpoint folder and nothing else."""
+
+    options: ServerOptions
+
+    def server(self, folder: Path, target: Target, session: Session) -> Server:
+        """How the engine is started on that folder."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def serve(self, target: Target, session: Session) -> Iterator[Endpoint]:
+        """Serve the target's folder.
+
+        Raises:
+            UsageError: if the target is no checkpoint folder, or the port is taken.
+            ComponentMissing, ComponentFailed: see the port.
+        """
+        server = self.server(checkpoint_folder(target), target, session)
+        with serving(server, self.options, session) as endpoint:
+            yield endpoint
+
+
 def probe_host(host: str) -> str:
     """The address under which this machine reaches a server that listens on `host`."""
     reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from assay.core.artifact_text import TextArtifact, TextKind, spliced, tree_digest
@@ -68,12 +69,35 @@ class StagedSource:
         with explaining(target):
             if target.exists() or target.is_symlink():
                 raise UsageError("already exists", where=str(target))
-            for name, (data, mode) in self._files.items():
+            for name, data, mode in self._with(text):
                 place = target / name if self.folder else target
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(spliced(self.artifact, data, text) if name == self._main else data)
+                place.write_bytes(data)
                 place.chmod(mode)
         return target
+
+    def digest(self, text: str) -> str:
+        """What a copy with that text is known by.
+
+        Raises:
+            UsageError: if the text cannot be written as UTF-8.
+        """
+        return self._digest({name: (data, mode) for name, data, mode in self._with(text)})
+
+    def chars(self, text: str) -> int:
+        """Characters of the whole file that holds the text, a skill's frontmatter included.
+
+        Raises:
+            UsageError: if the text cannot be written as UTF-8.
+        """
+        return next(
+            len(data.decode("utf-8", "replace")) for name, data, _ in self._with(text) if name == self._main
+        )
+
+    def _with(self, text: str) -> Iterator[tuple[str, bytes, int]]:
+        """Name, bytes and mode of every file of a copy."""
+        for name, (data, mode) in self._files.items():
+            yield name, spliced(self.artifact, data, text) if name == self._main else data, mode
 
     def _read(self, place: Path) -> dict[str, tuple[bytes, int]]:
         """Name → bytes and mode of every file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -33,6 +34,10 @@ Wrap: TypeAlias = Callable[[tuple[str, ...], Path], tuple[str, ...] | process.Sa
 GRACE = process.Grace(normal_s=1.0)
 SHOWN_CHARS = 200
 """Most of a line that is told."""
+WATCH_S = 0.5
+"""How often a running verifier's output is looked at."""
+FLOOD_BYTES = 64 << 20
+"""A verifier that prints more is ended: it runs what an agent wrote."""
 SLACK_S = 10.0
 """How long we wait for the guard beyond the time limit that it enforces itself."""
 
@@ -48,6 +53,8 @@ class Judged:
     """The program does not exist: a failure too, as the source system counts it, and worth telling."""
     wall_s: float | None
     log_tail: str
+    flooded: bool = False
+    """It printed without end and was stopped."""
 
     @property
     def undecided(self) -> bool:
@@ -203,8 +210,12 @@ def _ran(work: Work, status: Path, inside: process.Sandboxed | None, allowed: Ma
             guarded = process.start(work, status, GRACE, sandbox=inside.spec, inherited=allowed)
     except ComponentMissing as error:
         return Judged(False, None, timed_out=False, missing=True, wall_s=None, log_tail=str(error))
+    deadline = time.monotonic() + (work.timeout_s or 0) + GRACE.normal_s + SLACK_S
+    ended = flooded = False
     try:
-        ended = wait_for_end(guarded, (work.timeout_s or 0) + GRACE.normal_s + SLACK_S)
+        while not (ended or flooded) and (left := deadline - time.monotonic()) > 0:
+            ended = wait_for_end(guarded, min(WATCH_S, left))
+            flooded = not ended and Path(work.log).stat().st_size > FLOOD_BYTES
     finally:
         if guarded.guard.poll() is None:
             process.stop_guard(guarded.guard, GRACE)
@@ -227,4 +238,5 @@ def _ran(work: Work, status: Path, inside: process.Sandboxed | None, allowed: Ma
         missing=missing,
         wall_s=run.wall_s,
         log_tail=run.log_tail,
+        flooded=flooded,
     )

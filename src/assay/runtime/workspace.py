@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from assay.core.canon import PREFIX, digest_bytes
 from assay.core.errors import ComponentFailed, UsageError
 from assay.core.suite import Fixture, Task, why_unsafe
 from assay.core.vocabulary import FailureClass
@@ -178,15 +177,6 @@ def write_fixtures(folder: Path, files: Iterable[Fixture]) -> None:
             mode = 0o755 if file.executable else 0o644
             with open(os.open(target, flags, mode), "wb") as handle:  # noqa: PTH123 - a descriptor
                 handle.write(file.data)
-
-
-def tree_state(folder: Path) -> str:
-    """One digest of names and bytes of all regular files, for a cheap comparison of two folders."""
-    found, special = _regular_files(folder)
-    lines = [f"{name}\0{digest_file(path)}" for name, path in sorted(found.items())]
-    return digest_bytes("\n".join([*lines, *sorted(special)]).encode("utf-8", "surrogateescape"))[
-        len(PREFIX) :
-    ]
 
 
 def _clear_way(folder: Path, name: str) -> None:

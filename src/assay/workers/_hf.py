@@ -8,6 +8,8 @@ Imports torch and transformers when a function is called, never at import: ``--p
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
@@ -15,6 +17,8 @@ if TYPE_CHECKING or __package__:
 else:  # started as a script: the folder of the script is the first entry of sys.path
     import _job
 
+MATRIX_SIDE = 16
+"""Smaller than this in a direction, and a 3-D parameter holds no weight matrices."""
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 MODEL_OPTIONS = (
@@ -162,10 +166,10 @@ def quantization_scheme(job: _job.Job) -> Any:
 
 
 def check_coverage(job: _job.Job, model: Any) -> None:
-    """Count what the scheme took, record it, and refuse a recipe that took nothing.
+    """Count what the scheme took, record it, and refuse a recipe that took nothing, or passed over experts.
 
     Raises:
-        JobError: MODEL_UNSUPPORTED when not one module matched.
+        JobError: MODEL_UNSUPPORTED when not one module matched; QUANT_COVERAGE_FAILURE, see `require_experts`.
     """
     import torch
     from compressed_tensors.quantization.utils import is_module_quantized
@@ -176,10 +180,52 @@ def check_coverage(job: _job.Job, model: Any) -> None:
         message = f"the recipe took none of {len(linear)} Linear modules; targets: {job.options['targets']}"
         raise _job.JobError(message, _job.MODEL_UNSUPPORTED)
     left = sorted(linear - taken)
+    require_experts([n for n in stacked_weights(model) if _asked(job, n, model)])
     job.extra["quantized_modules"] = len(taken)
     job.notes.append(
         f"quantized {len(taken)} modules; left as they were: {left[:5] if left else 'no Linear'}"
     )
+
+
+def stacked_weights(model: Any) -> list[str]:
+    """Names of the parameters that hold a weight matrix for each expert: [experts, out, in]; no Linear holds them."""
+    import torch
+
+    found = []
+    for name, module in model.named_modules():
+        convolution = hasattr(module, "kernel_size")
+        for short, value in module.named_parameters(recurse=False):
+            matrices = value.ndim == 3 and value.shape[0] > 1 and min(value.shape[1:]) >= MATRIX_SIDE
+            if matrices and not convolution and torch.is_floating_point(value):
+                found.append(f"{name}.{short}" if name else short)
+    return found
+
+
+def require_experts(passed_over: Sequence[str]) -> None:
+    """Refuse to hand on a checkpoint whose experts kept their dtype although the recipe was to take them.
+
+    Raises:
+        JobError: QUANT_COVERAGE_FAILURE naming the first one.
+    """
+    if passed_over:
+        message = (
+            f"the experts of {passed_over[0]} lie in one 3-D parameter, which the toolkit passes over, as with "
+            f"{len(passed_over) - 1} others: name them in `ignore` to keep their dtype, or use another toolkit"
+        )
+        raise _job.JobError(message, _job.QUANT_COVERAGE_FAILURE)
+
+
+def _asked(job: _job.Job, name: str, model: Any) -> bool:
+    """Whether the recipe was to take a stacked weight: it stands for the Linear modules of its experts."""
+    owner = name.rpartition(".")[0]
+    names = (name, owner, type(model.get_submodule(owner)).__name__)
+
+    def named(entry: str) -> bool:
+        pattern = entry.removeprefix("re:")
+        return any(re.match(pattern, n) for n in names) if entry.startswith("re:") else entry in names
+
+    targets, ignore = job.options["targets"], job.options["ignore"]
+    return any(t == "Linear" or named(t) for t in targets) and not any(named(entry) for entry in ignore)
 
 
 def note_unpacked(job: _job.Job, scheme: Any) -> None:

@@ -8,6 +8,8 @@ MXFP4A16, ...), a preset with another group size, or a free form of bits, strate
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
@@ -15,6 +17,16 @@ if TYPE_CHECKING or __package__:
 else:  # started as a script: the folder of the script is the first entry of sys.path
     import _hf
     import _job
+
+JOINED = (
+    ("q_proj", "k_proj", "v_proj"),
+    ("q_a_proj", "kv_a_proj_with_mqa"),
+    ("in_proj_qkv", "in_proj_z"),
+    ("in_proj_b", "in_proj_a"),
+    ("gate_proj", "up_proj"),
+    ("w1", "w3"),
+)
+"""Modules of one parent that vLLM joins into one tensor: with NVFP4 it has one global scale."""
 
 
 def run(job: _job.Job) -> None:
@@ -40,9 +52,10 @@ def run(job: _job.Job) -> None:
     modules = [
         (n, m) for n, m in model.named_modules() if getattr(m, "quantization_scheme", None) is not None
     ]
+    spans = joined_spans(modules)
     for index, (name, module) in enumerate(modules):
         job.emit(0.4 + 0.4 * index / len(modules), f"quantizing {name}")
-        set_weight_parameters(name, module)
+        set_weight_parameters(name, module, spans[name])
     _hf.note_unpacked(job, scheme)
     job.emit(0.8, "saving")
     compressor = ModelCompressor.from_pretrained_model(model)
@@ -62,12 +75,33 @@ def _refuse_static_activations(job: _job.Job, scheme: Any) -> None:
         raise _job.JobError(message, _job.USER_CONFIG_ERROR)
 
 
-def set_weight_parameters(name: str, module: Any) -> None:
+def joined_spans(modules: Sequence[tuple[str, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Smallest and largest weight of each module, taken over all that a loader joins it with.
+
+    Args:
+        modules: (name, Linear) of all that are quantized.
+    """
+    import torch
+
+    groups: dict[Any, list[tuple[str, Any]]] = defaultdict(list)
+    for name, module in modules:
+        parent, _, short = name.rpartition(".")
+        groups[parent, next((joined for joined in JOINED if short in joined), short)].append((name, module))
+    spans = {}
+    for members in groups.values():
+        low = torch.stack([m.weight.detach().float().amin() for _, m in members]).amin().reshape(1)
+        high = torch.stack([m.weight.detach().float().amax() for _, m in members]).amax().reshape(1)
+        spans.update({name: (low, high) for name, _ in members})
+    return spans
+
+
+def set_weight_parameters(name: str, module: Any, span: tuple[Any, Any]) -> None:
     """Set scale, zero point and global scale of one module from the range of its weights.
 
     Args:
         name: Module name, for the error message.
         module: A Linear with a ``quantization_scheme``; weight is [out, in].
+        span: Smallest and largest weight that the global scale covers, [1] each; see `joined_spans`.
 
     Raises:
         JobError: QUANT_COVERAGE_FAILURE when the group size does not divide the inputs.
@@ -93,7 +127,7 @@ def set_weight_parameters(name: str, module: Any) -> None:
         low, high = weight.amin().reshape(1), weight.amax().reshape(1)
     with torch.no_grad():
         if args.strategy == "tensor_group":
-            extra["global_scale"] = generate_gparam(weight.amin().reshape(1), weight.amax().reshape(1))
+            extra["global_scale"] = generate_gparam(*span)
             module.weight_global_scale.copy_(extra["global_scale"])
         scale, zero_point = calculate_qparams(low, high, args, **extra)
         module.weight_scale.copy_(scale.reshape(module.weight_scale.shape))

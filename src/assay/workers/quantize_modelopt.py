@@ -9,6 +9,9 @@ not what a loader does with the files anyway.
 from __future__ import annotations
 
 import copy
+import fnmatch
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
@@ -23,6 +26,9 @@ ALIASES = {
     "NVFP4_AWQ": "NVFP4_AWQ_LITE_CFG",
     "NVFP4_SVDQUANT": "NVFP4_SVDQUANT_DEFAULT_CFG",
 }
+
+# A Linear has `weight_quantizer`; fused experts `gate_up_proj_weight_quantizer`, or a list of one for each expert.
+QUANTIZER = re.compile(r"(?P<owner>.*?)\.?(?P<weight>\w*?)_?weight_quantizers?(\.\d+)*")
 
 
 def run(job: _job.Job) -> None:
@@ -46,7 +52,7 @@ def run(job: _job.Job) -> None:
     job.emit(0.45, "quantizing")
     with torch.no_grad():
         model = mtq.quantize(model, config, forward)
-    _check_coverage(job, model)
+    check_coverage(job, model, config)
     job.emit(0.85, "exporting")
     with torch.inference_mode():
         export_hf_checkpoint(model, export_dir=str(job.staging))
@@ -105,23 +111,43 @@ def _forward_loop(job: _job.Job) -> Any:
     return forward
 
 
-def _check_coverage(job: _job.Job, model: Any) -> None:
+def check_coverage(job: _job.Job, model: Any, config: Mapping[str, Any]) -> None:
+    """Count the modules whose weights a quantizer took; fused experts have theirs beside each 3-D parameter.
+
+    Raises:
+        JobError: MODEL_UNSUPPORTED when the config took nothing; QUANT_COVERAGE_FAILURE when it passed over experts.
+    """
     import torch
 
-    linear, taken = set(), set()
-    for name, module in model.named_modules():
-        quantizer = getattr(module, "weight_quantizer", None)
-        if isinstance(module, torch.nn.Linear):
-            linear.add(name)
-        if quantizer is not None and getattr(quantizer, "is_enabled", False):
-            taken.add(name)
+    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    weights = {
+        (found["owner"], found["weight"])
+        for name, module in model.named_modules()
+        if (found := QUANTIZER.fullmatch(name)) and getattr(module, "is_enabled", False)
+    }
+    taken = {owner for owner, _ in weights}
     if not taken:
         message = f"config {job.options['config']} took none of {len(linear)} Linear modules of this model"
         raise _job.JobError(message, _job.MODEL_UNSUPPORTED)
+    stacked = [name.rpartition(".") for name in _hf.stacked_weights(model)]
+    _hf.require_experts(
+        [f"{o}.{w}" for o, _, w in stacked if (o, w) not in weights and _asked(config, f"{o}.{w}")]
+    )
     job.extra["quantized_modules"] = len(taken)
     job.notes.append(
         f"quantized {len(taken)} modules; left as they were: {sorted(linear - taken)[:5] or 'no Linear'}"
     )
+
+
+def _asked(config: Mapping[str, Any], weight: str) -> bool:
+    """Whether the config was to take a stacked weight; its last entry that names the quantizer wins."""
+    asked = False
+    for entry in config["quant_cfg"]:
+        pattern = entry.get("quantizer_name", "")
+        names = (f"{weight}_weight_quantizer", f"{weight}_weight_quantizers.0")
+        if not entry.get("parent_class") and any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            asked = bool(entry.get("enable", True))
+    return asked
 
 
 WORKER = _job.Worker(

@@ -48,3 +48,14 @@ def test_a_study_that_has_just_begun_has_used_nothing() -> None:
     """One event, or none, is no time."""
     assert history().active_s == 0
     assert history((EventType.STUDY_OPENED, 7)).active_s == 0
+
+
+def test_a_clock_that_was_set_back_gives_no_time_back() -> None:
+    """A step of the clock between two events is no time at work, and takes none of what was counted."""
+    seen = history(
+        (EventType.STUDY_OPENED, 3000),
+        (EventType.TRIAL_STARTED, 3010),
+        (EventType.STEP_STARTED, 10),
+        (EventType.STEP_STARTED, 15),
+    )
+    assert seen.active_s == 10 + 5

@@ -19,7 +19,7 @@ from assay.core.gate import Gate
 from assay.core.history import StudyHistory, replay
 from assay.core.ports import Session, Target
 from assay.core.results import Results, Samples, SampleState, TaskResult
-from assay.core.study import AdapterRef, GateRef, Step
+from assay.core.study import AdapterRef, Budget, GateRef, Step
 from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Status, Verb
 from assay.engine.study import StudyLoop
@@ -244,8 +244,15 @@ class World:
         steps = self.history.steps
         last = steps[-1].draw
         assert last is not None
-        loop = self.loop()
-        loop.top_up(look(len(steps) // 2 + 1, last.parts["t"][1], upto, self.words), trials)
+        further = look(len(steps) // 2 + 1, last.parts["t"][1], upto, self.words)
+        return self.go_on(further, dict.fromkeys(trials, further[-1].name))
+
+    def go_on(
+        self, steps: Sequence[Step], trials: Mapping[str, str], ledger: MemoryLedger | None = None
+    ) -> Outcome:
+        """These trials as far as these steps, whatever a look says."""
+        loop = self.loop(ledger)
+        loop.top_up(steps, trials)
         return loop.run()
 
     @property
@@ -508,6 +515,76 @@ def test_a_top_up_goes_on_after_futility(tmp_path: Path) -> None:
     assert [c for c in world.evaluated if c.startswith("a")] == ["a +10", "a +20", "a +30", "a +40"]
 
 
+@pytest.mark.parametrize("said", ["futile", "open"])
+def test_a_top_up_asks_no_more_than_was_asked_for(tmp_path: Path, said: str) -> None:
+    """After futility one more look of the plan is one more look, also where that one is open again."""
+    world = World(tmp_path, {"a 10": "futile", "a 30": said, "a 60": "accept"})
+    world.run()
+    assert world.go_on((), {"fake-1-1": "evaluate-2"}) is Outcome.INCONCLUSIVE
+    assert [c for c in world.evaluated if c.startswith("a")] == ["a +10", "a +20"]
+    assert world.run() is Outcome.INCONCLUSIVE
+    assert world.go_on((), {"fake-1-1": "evaluate-3"}) is Outcome.ACCEPT
+    assert not any(ok is False for _, ok in world.verified())
+
+
+def test_a_top_up_of_older_ledgers_insists_to_the_end(tmp_path: Path) -> None:
+    """They name no place: whoever insisted got the rest of the plan."""
+    world = World(tmp_path, {"a 10": "futile", "a 30": "futile", "a 60": "accept"})
+    world.run()
+    data = {"steps": [], "trials": ["fake-1-1"], "settled": [], "insists": True}
+    world.ledger.append(EventType.STUDY_TOPPED_UP, "fake-1", data)
+    assert world.run() is Outcome.ACCEPT
+
+
+def test_a_top_up_ends_with_the_first_that_is_accepted(tmp_path: Path) -> None:
+    """Two candidates go on; the first is accepted: the second is asked nothing, and its Decision stands."""
+    words = {"a 10": "futile", "b 10": "futile", "a 60": "accept"}
+    both = {"fake-1-1": "evaluate-3", "fake-1-2": "evaluate-3"}
+    world = World(tmp_path, words, ("a", "b"))
+    world.run()
+    before = world.history.decisions[1]
+    assert world.go_on((), both) is Outcome.ACCEPT
+    assert [c for c in world.evaluated if c.startswith("b")] == ["b +10"]
+    after = world.history.decisions[1]
+    assert (after.outcome, after.sentence) == (before.outcome, before.sentence)
+    assert world.history.open_trial is None
+    assert world.story.calls[-2:] == ["plan a", "apply a"]
+    assert not any(ok is False for _, ok in world.verified())
+    assert world.run() is Outcome.ACCEPT
+    assert [c for c in world.evaluated if c.startswith("b")] == ["b +10"]
+
+
+def test_an_accept_of_an_earlier_trial_ends_the_study(tmp_path: Path) -> None:
+    """The topped-up candidate is accepted, a later one was refused: no third one is asked for."""
+    words = {"a 10": "futile", "a 30": "accept", "b 10": "regress", "c 10": "accept"}
+    world = World(tmp_path, words, ("a", "b", "c"), budget=Budget(trials=2))
+    world.run()
+    world.study = world.study.model_copy(update={"budget": Budget()})
+    assert world.go_on((), {"fake-1-1": "evaluate-2"}) is Outcome.ACCEPT
+    assert len(world.history.trials) == 2
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_top_up_killed_at_any_event_decides_the_same(tmp_path: Path, after: bool) -> None:
+    """Also between the accepted candidate and the one whose Decision stands again."""
+    words = {"a 10": "futile", "b 10": "futile", "a 60": "accept"}
+    both = {"fake-1-1": "evaluate-3", "fake-1-2": "evaluate-3"}
+    whole = World(tmp_path / "whole", words, ("a", "b"))
+    whole.run()
+    first = len(list(whole.ledger.read()))
+    whole.go_on((), both)
+    last = len(list(whole.ledger.read()))
+    for at in range(first + 2, last + 1):  # the top-up itself is the second event of its process
+        world = World(tmp_path / str(at), words, ("a", "b"))
+        world.run()
+        with pytest.raises(Killed):
+            world.go_on((), both, DyingLedger(world.ledger, at, after=after))
+        if at > first + 2 or after:
+            assert world.run() is Outcome.ACCEPT, at
+            assert world.decided() == whole.decided(), at
+            assert "b +20" not in world.evaluated, at
+
+
 def test_a_candidate_changed_before_the_top_up_is_not_kept(tmp_path: Path) -> None:
     """The bytes are looked at again: an integrity verdict of the first end says nothing about the second."""
     world = World(tmp_path, {"a 100": "accept"})
@@ -525,7 +602,7 @@ def test_every_look_and_every_decision_is_derived_again(tmp_path: Path) -> None:
     world.top_up(100, "fake-1-2")
     counts = world.verified()
     assert counts["verdict", True] == 2 * 3 + 4 * 3
-    assert counts["decision", True] == 3
+    assert counts["decision", True] == 3 + 1, "three Decisions, and the word of the study"
     assert not any(ok is False for _, ok in counts)
     line = next(x for x in world.history.trials["fake-1-2"].looks if x.gate == "compare")
     stored = Verdict.from_json(world.store.get(line.verdict))
