@@ -6,7 +6,8 @@ import errno
 import importlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -107,7 +108,7 @@ def _run(argv: list[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich leaves with 1, a verdict, when nobody reads its tables
         return _nobody_reads()
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -121,11 +122,13 @@ def _run(argv: list[str] | None) -> int:
 
 
 def _nobody_reads() -> int:
-    """Leave quietly when stdout was closed, as `head` does; the interpreter would complain when it flushes."""
+    """Leave quietly when stdout was closed, as `head` does, with the code of one that SIGPIPE ended: 0 is a verdict."""
     import os
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    os.dup2(
+        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+    )  # or the interpreter complains when it flushes
+    return 128 + signal.SIGPIPE
 
 
 def _defect(error: Exception) -> str:
@@ -141,24 +144,45 @@ def _defect(error: Exception) -> str:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    with suppress(OSError, ValueError):  # stderr may be a terminal that is gone, or nobody's
+        click.echo(line, err=True)
 
 
 def _listen_to_signals() -> None:
     """The first SIGINT or SIGTERM ends the work cleanly; the guards of our children end those if we die."""
-    from assay.core.errors import Interrupted
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, _stop)
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, _leave)
-        raise Interrupted(signal.Signals(number).name)
+
+@contextmanager
+def hangup_stops() -> Iterator[None]:
+    """A terminal that is closed ends the work cleanly too, unless `nohup` asked to go on."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGHUP, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    from assay.core.errors import Interrupted
+    from assay.runtime.interrupts import interrupt
 
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, stop)
+        signal.signal(name, _leave)
+    if number == signal.SIGHUP:
+        signal.signal(number, signal.SIG_IGN)  # the shell and the kernel both say that a terminal is closed
+    interrupt(Interrupted(signal.Signals(number).name))
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     import os
 
-    _say("assay: stopped at once; `assay resume` goes on with what is in the ledger")
-    os._exit(130)
+    try:
+        _say("assay: stopped at once; `assay resume` goes on with what is in the ledger")
+    finally:
+        os._exit(130)

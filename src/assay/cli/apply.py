@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from assay import registry
+from assay.core.decision import Decision
 from assay.core.errors import UsageError
 from assay.core.events import EventType
 from assay.core.history import StudyHistory
@@ -18,6 +20,8 @@ from assay.ledger.home import Home, find_home
 from assay.ledger.projections import histories
 from assay.ledger.tuning_records import JOB, of_study
 
+CHANGED = "changed"
+"""The word that lets a target pass which is not what it was."""
 UNRESOLVED = "unresolved"
 """The word that lets a result through which the evidence did not settle."""
 
@@ -47,7 +51,7 @@ def apply(name: str, yes: bool, forces: tuple[str, ...], reason: str | None) -> 
             raise UsageError(f"{trial.id} is applied already", next=f"`assay undo {trial.id}` takes it back")
         adapter = registry.adapter(Verb.APPLY, _forced(history.study.apply, forces))
         artifact = Path(decision.facts["artifact"]["path"])
-        token = history.apply_pending.get(trial.id) or adapter.plan(artifact, decision)
+        token, again = _token(adapter, artifact, decision, history.apply_pending.get(trial.id), forces)
         for warning in _stale(home, history):
             click.echo(f"stale: {warning}", err=True)
         for change in token["changes"] or ["nothing: the spec says `apply: none`"]:
@@ -55,7 +59,7 @@ def apply(name: str, yes: bool, forces: tuple[str, ...], reason: str | None) -> 
         if not yes:
             click.echo("nothing was changed; add --yes to do it", err=True)
             return 0
-        if trial.id not in history.apply_pending:
+        if not again:
             data: dict[str, Any] = {"trial": trial.id, "token": dict(token)}
             if forces:
                 data |= {"forced": sorted(forces), "reason": reason, "although": decision.sentence}
@@ -88,6 +92,26 @@ def undo(name: str) -> int:
         for change in token["changes"]:
             click.echo(f"undone: {change}")
     return 0
+
+
+def _token(
+    adapter: Any,
+    artifact: Path,
+    decision: Decision,
+    pending: Mapping[str, Any] | None,
+    forces: tuple[str, ...],
+) -> tuple[Mapping[str, Any], bool]:
+    """What will be done, and whether that stands in the ledger already, of an application that did not get through.
+
+    That one goes on as it was planned, unless somebody changed the target meanwhile and `changed` lets that pass.
+    """
+    if pending is None:
+        return adapter.plan(artifact, decision), False
+    if CHANGED in forces:
+        fresh = adapter.plan(artifact, decision)
+        if fresh.get("before") not in (pending.get("before"), pending.get("after")):
+            return fresh, False
+    return pending, True
 
 
 def _stale(home: Home, history: StudyHistory) -> list[str]:

@@ -17,7 +17,7 @@ from assay.core.vocabulary import Outcome, Status
 from assay.flows import calibrate as flow
 from assay.flows.evolve import EvolveSpec
 from assay.flows.release import ReleaseSpec
-from assay.ledger.home import Home, find_home
+from assay.ledger.home import Home, find_home, has_ledger
 from assay.ledger.projections import histories
 from assay.runtime.files import artifact
 
@@ -60,7 +60,7 @@ def calibrate(spec: Path, overrides: tuple[str, ...], as_json: bool) -> int:
 def with_noise(spec: ReleaseSpec, source: Artifact) -> ReleaseSpec:
     """The spec with a planning flip rate that the noise measured on this machine does not contradict."""
     found = find_home()
-    if not (found / "ledger.db").exists():
+    if not has_ledger(found):
         return spec
     home = Home(found, create=False)
     measured = [

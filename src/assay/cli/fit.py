@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from assay.core.fit import size
+
 if TYPE_CHECKING:
     from assay.core.fit import FitLine, MachineMemory, MemoryEstimate, ModelShape
 
@@ -254,13 +256,3 @@ def _headline(shape: ModelShape) -> str:
 def _layer(group: Any) -> str:
     window = f" {group.window_tokens}" if group.window_tokens else ""
     return f"{group.keeps.value}{window}"
-
-
-def size(count: int | None) -> str:
-    """Bytes in binary units, three digits; a dash where it is not known."""
-    if count is None:
-        return "-"
-    for unit, step in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= step:
-            return f"{count / step:.2f} {unit}" if count < 10 * step else f"{count / step:.1f} {unit}"
-    return f"{count} B"

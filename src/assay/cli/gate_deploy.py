@@ -110,13 +110,18 @@ def _recorded(before: TextArtifact, after: str, suite: Suite, policy: DeployPoli
     from assay.core.agent import BASELINE, CANDIDATE
     from assay.gates.deploy import DeployGate
     from assay.readers.agent_runs import read_agent_runs
+    from assay.runtime.staging import StagedSource
 
     runs = read_agent_runs(path, suite)
     if not policy.require_canary and not any(r.task in runs.canaries for r in runs.runs):
         tasks = tuple(t for t in runs.tasks if t not in runs.canaries)
         runs = runs.model_copy(update={"tasks": tasks, "canaries": (), "canary_repeats": None})
-    chars = {BASELINE: len(before.text), CANDIDATE: len(after)}
-    return DeployGate(policy).judge({"candidate.runs": runs.model_copy(update={"text_chars": chars})})
+    texts, source = {BASELINE: before.text, CANDIDATE: after}, StagedSource(before)
+    update = {
+        "text_chars": {arm: len(text) for arm, text in texts.items()},
+        "facts": {**runs.facts, "file_chars": {arm: source.chars(text) for arm, text in texts.items()}},
+    }
+    return DeployGate(policy).judge({"candidate.runs": runs.model_copy(update=update)})
 
 
 def _spec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from assay import registry
 from assay.cli import evolve_spec, tune_spec
+from assay.cli.sources import located
 from assay.core.errors import SpecError, UnreadableInput
 from assay.core.ports import Component
 from assay.core.study import AdapterRef
@@ -26,6 +28,7 @@ from assay.flows.tune import TuneSpec
 from assay.gates._checkpoint.intent import resolve
 
 SIZE_LIMIT_BYTES = 4 << 20
+MOST_VALUES = 100_000
 Spec: TypeAlias = ReleaseSpec | TrainSpec | TuneSpec | EvolveSpec
 """What a spec of any job is read as."""
 
@@ -92,9 +95,11 @@ def _job(schema: Any) -> Job:
 
 def _read(path: Path) -> CommentedMap:
     try:
-        if path.stat().st_size > SIZE_LIMIT_BYTES:
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT_BYTES + 1)
+        if len(data) > SIZE_LIMIT_BYTES:
             raise UnreadableInput("larger than 4 MiB: not a spec", where=str(path))
-        text = path.read_text(encoding="utf-8")
+        text = data.decode("utf-8")
     except OSError as error:
         hint = "`assay init release > release.yaml` writes a starter"
         raise UnreadableInput(f"cannot read: {error.strerror}", where=str(path), next=hint) from error
@@ -109,7 +114,20 @@ def _read(path: Path) -> CommentedMap:
         raise SpecError(f"not YAML: {str(error).splitlines()[0]}", where=str(path)) from error
     if not isinstance(tree, CommentedMap):
         raise SpecError("a spec is a mapping of keys to values", where=str(path), next="`assay init release`")
+    if _values(tree, {}) > MOST_VALUES:
+        raise SpecError(f"more than {MOST_VALUES:,} values once its aliases are written out", where=str(path))
     return tree
+
+
+def _values(node: Any, counted: dict[int, float]) -> float:
+    """How many values a tree has with all aliases written out; endless if an alias holds itself."""
+    if not isinstance(node, Mapping | list | tuple):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = math.inf
+        inner = node.values() if isinstance(node, Mapping) else node
+        counted[id(node)] = 1 + sum(_values(v, counted) for v in inner)
+    return counted[id(node)]
 
 
 def _plain(value: Any) -> Any:
@@ -191,18 +209,11 @@ def _line(tree: Any, parts: Sequence[str]) -> int | None:
     return line
 
 
-def _source(spec: Spec, base: Path, what: str) -> Path:
-    source = (base / Path(spec.source).expanduser()).absolute()
-    if not source.exists():
-        raise SpecError(f"no such {what}: {source}", where="source", next="correct `source`")
-    return source
-
-
 def _release(spec: ReleaseSpec, base: Path) -> ReleaseSpec:
     def made(verb: Verb, ref: AdapterRef, where: str) -> AdapterRef:
         return registry.resolved(verb, ref, base, where)
 
-    source = _source(spec, base, "checkpoint")
+    source = located(spec.source, base, "source")
     recipes = tuple(
         r.model_copy(
             update={
@@ -236,7 +247,10 @@ def _check_intents(spec: ReleaseSpec) -> None:
 
 
 def _train(spec: TrainSpec, base: Path) -> TrainSpec:
-    updates: dict[str, Any] = {"source": str(_source(spec, base, "training code"))}
+    source = (base / Path(spec.source).expanduser()).absolute()
+    if not source.exists():
+        raise SpecError(f"no such training code: {source}", where="source", next="correct `source`")
+    updates: dict[str, Any] = {"source": str(source)}
     for key, verb in _TRAIN_VERBS.items():
         updates[key] = registry.resolved(verb, getattr(spec, key), base, key)
     if spec.stop.file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -40,11 +40,28 @@ def observer(console: Console | None = None) -> Iterator[Observer]:
     """The display that fits where stderr goes."""
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        yield PlainLines()
+        yield Unread(PlainLines())
         return
     display = LiveDisplay(console)
-    with Live(display, console=console, refresh_per_second=8, transient=True):
-        yield display
+    live = Live(display, console=console, refresh_per_second=8, transient=True)
+    live.start()
+    try:
+        yield Unread(display)
+    finally:
+        with suppress(OSError, ValueError):
+            live.stop()
+
+
+class Unread:
+    """A display whose terminal may be closed, or whose reader may be gone: a study does not end for that."""
+
+    def __init__(self, display: Observer) -> None:
+        self._display = display
+
+    def tell(self, progress: Progress) -> None:
+        """Show it, if anybody looks."""
+        with suppress(OSError, ValueError):
+            self._display.tell(progress)
 
 
 class PlainLines:

@@ -15,11 +15,11 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(as_json: bool) -> int:
     """List the studies of this project, newest last."""
-    from assay.ledger.home import Home, find_home
+    from assay.ledger.home import Home, find_home, has_ledger
     from assay.ledger.projections import overview
 
     folder = find_home()
-    lines = overview(Home(folder, create=False).ledger.rows()) if (folder / "ledger.db").exists() else []
+    lines = overview(Home(folder, create=False).ledger.rows()) if has_ledger(folder) else []
     if as_json:
         click.echo(json.dumps({"schema": "studies/1", "studies": lines}, indent=2))
         return 0
@@ -170,7 +170,7 @@ def _print_tuned(found: tuple[Any, Any] | None) -> None:
     from assay.report.recommendation import print_recommendation
 
     record, changed = found
-    print_recommendation(record.recommendation, changed)
+    print_recommendation(record.recommendation, changed, remarks=record.remarks)
 
 
 def _imported(home: Any, name: str) -> Any:

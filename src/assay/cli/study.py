@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from assay import registry
+from assay.cli import hangup_stops
 from assay.cli.calibrate import with_noise
 from assay.cli.evolve_study import delivered, forced, goes_on
 from assay.cli.load import load_any
@@ -97,6 +98,15 @@ def resume(study: str, more: int | None, drains: tuple[str, ...], as_json: bool,
                 next="start a new study with `assay run`",
             )
         topped_up = topping_up(history, more) if more is not None else None
+        for trial, pairs in (topped_up.pairs if topped_up is not None else {}).items():
+            whole = (
+                ""
+                if pairs == more
+                else ", to the end of a look"
+                if pairs > (more or 0)
+                else ", all that are left"
+            )
+            click.echo(f"note: {trial} is asked {pairs:,} more pairs{whole}", err=True)
         return run_study(
             home, history.study, as_json=as_json, report=report, topped_up=topped_up, drains=drains
         )
@@ -159,7 +169,7 @@ def _exit_code(outcome: Outcome, advance: Mapping[str, Any] | None) -> int:
 
 def execute(home: Home, study: Study, topped_up: TopUp | None = None) -> tuple[Outcome, StudyHistory]:
     """Run or resume a study with live progress."""
-    with observer() as watching:
+    with hangup_stops(), observer() as watching:
         loop = StudyLoop(
             study,
             ledger=home.ledger,

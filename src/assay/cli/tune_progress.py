@@ -11,7 +11,7 @@ from assay.core.evidence import Evidence
 from assay.core.history import StudyHistory
 from assay.core.kinds import evidence_from_json
 from assay.core.ports import Store
-from assay.core.recommendation import ExitReason
+from assay.core.recommendation import ExitReason, Standing
 from assay.core.tuning import Cause, TuningPlan
 from assay.core.tuning_record import TuningRecord
 from assay.core.vocabulary import FailureClass
@@ -59,10 +59,13 @@ def so_far(history: StudyHistory, store: Store, *, alive: bool = False) -> tuple
     spent = max((row.spent_s for row in rows), default=0.0)
     search = Search(plan, readings(rows, plan), telling.session, spent)
     found = answer(search)
+    going_on = not _answers(history)
     told = found.model_copy(
         update={
             "exit_reason": exit_reason(history, alive=alive),
-            "partial": found.partial or not _answers(history),
+            "partial": found.partial or going_on,
+            # what has not been launched yet may still be better
+            "standing": Standing.UNRESOLVED if going_on and found.standing else found.standing,
         }
     )
     made = record(search, told, rows, study=history.study.id, inputs=given.get("inputs"))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from assay import registry
+from assay.cli.sources import located
 from assay.core.canon import digest_bytes
-from assay.core.errors import AssayError, SpecError
+from assay.core.errors import AssayError, SpecError, UsageError
 from assay.core.fit import FitLine, FitVerdict, MachineMemory, ModelShape, Serving
 from assay.core.ports import Component
 from assay.core.study import AdapterRef
@@ -32,8 +33,8 @@ def resolved(spec: TuneSpec, base: Path) -> TuneSpec:
         SpecError: naming the key; also if there are more settings than a study can hold.
         UnreadableInput: if a model cannot be read.
     """
-    engine = registry.resolved(Verb.SERVE, spec.engine, base, "engine")
-    apply = _expecting(registry.resolved(Verb.APPLY, spec.apply, base, "apply"))
+    engine = _sharing(spec, registry.resolved(Verb.SERVE, spec.engine, base, "engine"), base)
+    apply = _expecting(spec, registry.resolved(Verb.APPLY, spec.apply, base, "apply"))
     models = tuple(_pinned(model, base, f"models.{i}") for i, model in enumerate(spec.models))
     load = _traced(spec, base)
     found = spec.model_copy(update={"engine": engine, "apply": apply, "models": models, "load": load})
@@ -49,9 +50,27 @@ def components(spec: TuneSpec) -> list[tuple[str, Component]]:
     return [("engine", registry.adapter(Verb.SERVE, spec.engine).check())]
 
 
-def _expecting(apply: AdapterRef) -> AdapterRef:
+def _to_be_written(model: Path) -> bool:
+    """Whether llama.cpp cannot read it as it is."""
+    return (model / "config.json").is_file() and not any(model.glob("*.gguf"))
+
+
+def _sharing(spec: TuneSpec, engine: AdapterRef, base: Path) -> AdapterRef:
+    """The engine with one place for what it writes: dozens of launches need no copy of the weights each."""
+    from assay.ledger.home import find_home
+
+    written = any(_to_be_written(base / Path(m.path).expanduser()) for m in spec.models)
+    if engine.kind != "llama_cpp" or not written or engine.options.get("gguf_folder"):
+        return engine
+    return engine.model_copy(update={"options": {**engine.options, "gguf_folder": str(find_home() / "gguf")}})
+
+
+def _expecting(spec: TuneSpec, apply: AdapterRef) -> AdapterRef:
     """The application with the digest of the file as it is now: what the study answers for is a change of that one."""
-    if apply.kind != "config_file" or apply.options.get("expects") is not None:
+    if apply.kind != "config_file":
+        return apply
+    _writable_keys(spec, apply)
+    if apply.options.get("expects") is not None:
         return apply
     try:
         data = Path(apply.options["path"]).read_bytes()
@@ -64,12 +83,37 @@ def _expecting(apply: AdapterRef) -> AdapterRef:
     return apply.model_copy(update={"options": {**apply.options, "expects": digest_bytes(data)}})
 
 
+def _writable_keys(spec: TuneSpec, apply: AdapterRef) -> None:
+    """What can never be written is refused before hours of launches."""
+    from assay.core.recommendation import Choice, Knobs
+    from assay.runtime import config_text
+
+    if apply.options.get("format") is None:
+        try:
+            config_text.format_of(Path(apply.options["path"]))
+        except UsageError as error:
+            raise SpecError(error.what, where="apply.path", allowed=error.allowed, next=error.next) from error
+    settings = [*(k.name for k in spec.knobs), *([spec.context_knob] if spec.context_knob else ())]
+    known = [
+        *(n for n in Choice.model_fields if n not in ("settings", "knobs")),
+        *(f"settings.{name}" for name in settings),
+        *(f"knobs.{name}" for name in Knobs.model_fields),
+    ]
+    for key, field in (apply.options.get("keys") or {}).items():
+        if field not in known:
+            raise SpecError(
+                f"a recommendation has no field {field!r}",
+                where=f"apply.keys.{key}",
+                allowed=", ".join(
+                    ["path", "model", "engine", "target_context", *(n for n in known if "." in n)]
+                ),
+            )
+
+
 def _pinned(model: ModelRef, base: Path, where: str) -> ModelRef:
     from assay.runtime.files import artifact
 
-    path = (base / Path(model.path).expanduser()).absolute()
-    if not path.exists():
-        raise SpecError(f"no such model: {path}", where=f"{where}.path", next="correct the path")
+    path = located(model.path, base, f"{where}.path")
     pinned = artifact(path)
     return model.model_copy(
         update={"path": str(path), "digest": pinned.digest, "size_bytes": pinned.size_bytes}
@@ -120,12 +164,8 @@ def _traps(spec: TuneSpec) -> Iterator[str]:
     for count in dict.fromkeys(v for v in given if isinstance(v, int) and v > have):
         yield f"{count} threads on {have} processors: they wait for each other at every token"
     for model in spec.models:
-        if (
-            spec.engine.kind == "llama_cpp"
-            and Path(model.path).is_dir()
-            and not any(Path(model.path).glob("*.gguf"))
-        ):
-            yield f"{model.name} is written as GGUF before each launch: name a .gguf file to spare that"
+        if spec.engine.kind == "llama_cpp" and _to_be_written(Path(model.path)):
+            yield f"{model.name} is written as GGUF into {spec.engine.options['gguf_folder']}, and served from there"
     env = {**os.environ, **(spec.engine.options.get("env") or {})}
     spins = env.get("GOMP_SPINCOUNT", "")
     if (
@@ -148,13 +188,19 @@ def _fit(spec: TuneSpec) -> dict[str, Any]:
     """What is known before any launch; only what cannot fit, by its bytes, is left out."""
     if spec.engine.kind not in FIT_ENGINES:
         return {}
+    from assay.readers.model import read_shape
     from assay.runtime.memory import detect_memory
 
     machine = detect_memory()
     pruned: dict[str, str] = {}
     fits: dict[str, str] = {}
     for model in spec.models:
-        for cell, line in _lines(spec, model, machine):
+        try:
+            shape = read_shape(model.path)
+        except AssayError as error:  # a launch will tell
+            fits[model.name] = f"unknown: {error}"
+            continue
+        for cell, line in _lines(spec, model, shape, machine):
             if line.verdict is FitVerdict.CANNOT:
                 pruned[cell.id] = f"cannot fit: {line.detail}"
             if cell.default:
@@ -162,25 +208,15 @@ def _fit(spec: TuneSpec) -> dict[str, Any]:
     return {"pruned": pruned, "fits": fits}
 
 
-def _lines(spec: TuneSpec, model: ModelRef, machine: MachineMemory) -> Iterator[tuple[Cell, FitLine]]:
+def _lines(
+    spec: TuneSpec, model: ModelRef, shape: ModelShape, machine: MachineMemory
+) -> Iterator[tuple[Cell, FitLine]]:
     from assay.gates.fit import estimate_memory, judge_fit
 
-    shape = _shape(model)
-    if shape is None:
-        return
     for cell in tune.cells(spec, model):
         serving = _serving(cell)
         line = judge_fit(estimate_memory(shape, serving), machine, spec.fit, serving.device)
         yield cell, line
-
-
-def _shape(model: ModelRef) -> ModelShape | None:
-    from assay.readers.model import read_shape
-
-    try:
-        return read_shape(model.path)
-    except AssayError:
-        return None  # a launch will tell
 
 
 def _serving(cell: Cell) -> Serving:

@@ -15,6 +15,7 @@ from assay.core.events import EventType
 from assay.core.history import StudyHistory
 from assay.core.recommendation import Recommendation
 from assay.core.study import Study
+from assay.core.tuning_record import TuningRecord
 from assay.engine.journal import Journal
 from assay.flows.tune import TuneSpec
 from assay.ledger.home import Home
@@ -31,16 +32,20 @@ BUSY_FRAC = 0.5
 
 def recommended(home: Home, history: StudyHistory) -> Recommendation | None:
     """What a tuning study recommends; None without one, and for a study of another job."""
-    record = of_study(history, home.store) if history.study.job == JOB else None
+    record = _record(home, history)
     return record.recommendation if record is not None else None
 
 
 def print_recommended(home: Home, history: StudyHistory) -> None:
     """What to serve, after a study that tuned."""
-    if (found := recommended(home, history)) is not None:
+    if (record := _record(home, history)) is not None:
         from assay.report.recommendation import print_recommendation
 
-        print_recommendation(found)
+        print_recommendation(record.recommendation, remarks=record.remarks)
+
+
+def _record(home: Home, history: StudyHistory) -> TuningRecord | None:
+    return of_study(history, home.store) if history.study.job == JOB else None
 
 
 def _tell_busy() -> None:

@@ -11,11 +11,12 @@ import click
 from assay import registry
 from assay.cli.study import find_study
 from assay.core.canon import short
-from assay.core.errors import LedgerBroken
+from assay.core.errors import LedgerBroken, UnreadableInput
+from assay.core.history import StudyHistory
 from assay.ledger.bundle import Bundle
 from assay.ledger.home import Home, find_home
 from assay.ledger.verify import Check, verify_chain, verify_study
-from assay.runtime.files import artifact
+from assay.runtime.files import artifact, digest_file, files_of
 
 
 @click.command()
@@ -41,15 +42,42 @@ def verify(what: str, as_json: bool) -> int:
 
 def _ledger(study: str) -> Iterator[Check]:
     home = Home(find_home(), create=False)
-    walked = list(verify_chain(home.ledger.read()))
+    walked = list(verify_chain(home.ledger.read(), home.ledger.appended()))
     yield from walked
     if all(c.ok for c in walked):  # what is read from a broken chain says nothing
-        yield from verify_study(find_study(home, study), home.store, registry.gate, artifact)
+        history = find_study(home, study)
+        yield from verify_study(history, home.store, registry.gate, artifact)
+        yield from _published(history)
+
+
+def _published(history: StudyHistory) -> Iterator[Check]:
+    """What was released is what was judged, file by file; a person may have put others beside them, or moved all."""
+    for trial, token in history.applied.items():
+        if token.get("kind") != "directory":
+            continue
+        built = history.trials[trial].artifact(history.study.models)
+        folder = Path(token["path"])
+        where = f"{trial}: {folder}"
+        if built is None or not folder.exists():
+            yield Check("published", where, ok=None, detail="is not there any more")
+            continue
+        judged = Path(built.path)
+        try:
+            names = (
+                [f.relative_to(judged.resolve()) for f in files_of(judged)] if judged.is_dir() else [Path()]
+            )
+            pairs = [(judged / n, folder / (n if judged.is_dir() else judged.name)) for n in names]
+            changed = [p.name for j, p in pairs if not p.is_file() or digest_file(p) != digest_file(j)]
+        except UnreadableInput as error:
+            yield Check("published", where, ok=False, detail=error.what)
+            continue
+        detail = f"not what was judged: {', '.join(changed[:3])}" if changed else ""
+        yield Check("published", where, ok=not changed, detail=detail)
 
 
 def _bundle(path: Path) -> Iterator[Check]:
     bundle = Bundle(path)
-    walked = list(verify_chain(bundle.links()))
+    walked = [*verify_chain(bundle.links()), *bundle.sealed()]
     yield from walked
     if all(c.ok for c in walked):
         yield from verify_study(bundle.history(), bundle, registry.gate, None)
@@ -57,7 +85,7 @@ def _bundle(path: Path) -> Iterator[Check]:
 
 def _print(checks: list[Check]) -> None:
     for check in checks:
-        if check.what in {"verdict", "decision", "chain"} or check.ok is False:
+        if check.what in {"verdict", "decision", "chain", "report", "published"} or check.ok is False:
             mark = {True: "✓", False: "✗", None: "·"}[check.ok]
             click.echo(f"{mark} {check.what:<9} {check.where}  {_shortened(check.detail)}".rstrip())
     held = sum(c.ok is True for c in checks)

@@ -6,9 +6,9 @@ evaluation → results gate → comparability gate → compare gate → Decision
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any
 
+from assay.core import hub
 from assay.core.candidate import Candidate
 from assay.core.evidence import Artifact
 from assay.core.study import AdapterRef, Step, Study
@@ -55,7 +55,7 @@ def _question(spec: ReleaseSpec, source: Artifact) -> str:
     recipes = (
         f"Which of {len(spec.recipes)} recipes" if len(spec.recipes) > 1 else f"May {spec.recipes[0].name}"
     )
-    name = PurePath(source.path).name or source.path
+    name = hub.title(source.path)
     return f"{recipes} for {name} {'may be' if len(spec.recipes) > 1 else 'be'} published?"
 
 

@@ -34,7 +34,7 @@ from assay.load.connection import Exchange, Pool
 from assay.load.futility import Futility
 from assay.load.loop import MeasuringLoop
 from assay.load.records import records
-from assay.load.requests import WORDS, Calibration, Requests
+from assay.load.requests import WORDS, Ask, Calibration, Requests, Sized, sized
 from assay.load.run import PointRun, Runner, stopping_signals
 from assay.load.summary import Circumstances, summarize
 from assay.load.tokens import token_counter
@@ -246,10 +246,12 @@ class LoadClient:
         refusal: Exchange | None = None
         for control, usage in [(c, u) for u in (True, False) for c in controls]:
             made = Requests(self.workload, self.model, head, Calibration(), control=control, usage=usage)
-            exchange = await self._tried(made, 8)
+            ask, exchange = await self._tried(made, 8)
             if exchange.reply.error in _USABLE:
                 self.facts = {"model": self.model, "length_control": control, "asks_usage": usage}
-                return await self._calibrated(made, head, exchange, control, usage=usage)
+                few = exchange.reply.prompt_tokens
+                small = sized(ask, few) if few is not None else None
+                return await self._calibrated(made, head, small, control, usage=usage)
             refusal = exchange
             if exchange.reply.error not in (RequestError.REFUSED, RequestError.SERVER):
                 break
@@ -257,21 +259,24 @@ class LoadClient:
         raise self._refused(refusal)
 
     async def _calibrated(
-        self, made: Requests, head: tuple[bytes, bytes], small: Exchange, control: str, *, usage: bool
+        self, made: Requests, head: tuple[bytes, bytes], few: Sized | None, control: str, *, usage: bool
     ) -> Requests:
         """Find how many words make the wanted tokens: from a tokenizer, or from two prompts' own usage."""
         calibration = Calibration()
-        few = small.reply.prompt_tokens
         if self._counter is not None:
             text = " " + " ".join(WORDS)
             calibration = Calibration(self._counter(text) / len(WORDS), 0.0, "tokenizer")
         elif few is not None:
             wanted = max(24, round(self.workload.prompt_tokens.mean))
             for words in dict.fromkeys((min(512, wanted), min(64, wanted), 24)):
-                many = (await self._tried(made, words)).reply
-                if many.error in _USABLE and many.prompt_tokens is not None and many.prompt_tokens > few:
-                    per_word = (many.prompt_tokens - few) / (words - 8)
-                    calibration = Calibration(per_word, few - 8 * per_word, "usage")
+                ask, exchange = await self._tried(made, words)
+                many = exchange.reply
+                if (
+                    many.error in _USABLE
+                    and many.prompt_tokens is not None
+                    and many.prompt_tokens > few.tokens
+                ):
+                    calibration = Calibration.between(few, sized(ask, many.prompt_tokens))
                     break
         self.facts |= {
             "usage": few is not None,
@@ -281,11 +286,11 @@ class LoadClient:
         }
         return Requests(self.workload, self.model, head, calibration, control=control, usage=usage)
 
-    async def _tried(self, made: Requests, words: int) -> Exchange:
+    async def _tried(self, made: Requests, words: int) -> tuple[Ask, Exchange]:
         """One small request outside of any measurement; its prompt is never used again."""
         self._sessions += 1
         ask = made.first(self._sessions + 1_000_000_000, words, 1)
-        return await self._sent(ask.data)
+        return ask, await self._sent(ask.data)
 
     async def _listed_model(self) -> str:
         exchange = await self._sent(self._head("/models", "GET")[0])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,6 +30,10 @@ picture film song voice sound noise smell taste shape size weight speed heat col
 """
 WORDS = tuple(_TEXT.split())
 """Plain words that most tokenizers keep whole behind a blank."""
+CHARACTERS = sum(len(word) + 1 for word in WORDS) / len(WORDS)
+"""Of a word with its blank, on average."""
+MOST_PER_WORD = 2.0
+"""Tokens of a word beyond which a tokenizer takes words apart: then a prompt's length follows from its characters."""
 
 
 class Ask(NamedTuple):
@@ -52,9 +56,55 @@ class Calibration:
     source: str = "none"
     """`usage` (two requests), `tokenizer`, or `none`: one word is taken for one token."""
 
+    per_character: float = 0.0
+    """Above 0: tokens = fixed + per_character * characters, blanks included."""
+
+    @classmethod
+    def between(cls, few: Sized, many: Sized) -> Calibration:
+        """From two prompts and the tokens that the server counted in them."""
+        tokens = many.tokens - few.tokens
+        per_word = tokens / (many.words - few.words)
+        if per_word <= MOST_PER_WORD:
+            return cls(per_word, few.tokens - few.words * per_word, "usage")
+        per_character = tokens / (many.characters - few.characters)
+        fixed = few.tokens - few.characters * per_character
+        return cls(per_character * CHARACTERS, fixed, "usage", per_character)
+
     def words(self, tokens: int) -> int:
         """Words that make a prompt of so many tokens; at least one."""
         return max(1, round((tokens - self.fixed) / self.per_word))
+
+    def drawn(self, rng: random.Random, tokens: int) -> list[str]:
+        """Words that make a prompt of so many tokens, as exactly as this is known; at least one."""
+        words = rng.choices(WORDS, k=self.words(tokens))
+        if not self.per_character:
+            return words
+        left = int((tokens - self.fixed) / self.per_character) - _characters(words)
+        while left < 0 and len(words) > 1:
+            left += len(words.pop()) + 1
+        while rest := [word for word in WORDS if len(word) < left]:
+            words.append(rng.choice(rest))
+            left -= len(words[-1]) + 1
+        return words
+
+
+class Sized(NamedTuple):
+    """A prompt by what it holds."""
+
+    words: int
+    characters: int
+    tokens: int
+
+
+def sized(ask: Ask, tokens: int) -> Sized:
+    """The size of a request's last message."""
+    words = ask.messages[-1]["content"].split()
+    return Sized(len(words), _characters(words), tokens)
+
+
+def _characters(words: Sequence[str]) -> int:
+    """Each has a blank before it."""
+    return sum(map(len, words)) + len(words)
 
 
 class Requests:
@@ -86,7 +136,7 @@ class Requests:
         self._fixed: dict[str, Any] = {"model": model, "stream": True, "temperature": 0}
         if usage:
             self._fixed["stream_options"] = {"include_usage": True}
-        self._prefixes = [self._words(random.Random(f"{workload.seed}/prefix/{i}"), 4096) for i in
+        self._prefixes = [random.Random(f"{workload.seed}/prefix/{i}").choices(WORDS, k=4096) for i in
                           range(workload.shared_prefixes)] if workload.shared_prefix_frac else []  # fmt: skip
 
     def first(self, index: int, prompt: int | None = None, output: int | None = None) -> Ask:
@@ -103,7 +153,7 @@ class Requests:
         said = (
             *before.messages,
             {"role": "assistant", "content": answer},
-            {"role": "user", "content": self._text(rng, self.calibration.words(prompt))},
+            {"role": "user", "content": _spaced(self.calibration.drawn(rng, prompt))},
         )
         return self.ask(said, before.prompt_target + before.output_target + prompt, output)
 
@@ -132,18 +182,14 @@ class Requests:
         )
 
     def _prompt(self, rng: random.Random, tokens: int) -> str:
-        words = self.calibration.words(tokens)
-        shared = round(words * self.workload.shared_prefix_frac)
-        own = self._text(rng, words - shared)
+        own = self.calibration.drawn(rng, tokens)
+        shared = round(len(own) * self.workload.shared_prefix_frac)
         if not shared:
-            return own
+            return _spaced(own)
         prefix = rng.choice(self._prefixes)
         repeated = prefix * (shared // len(prefix) + 1)
-        return " " + " ".join(repeated[:shared]) + own
+        return _spaced(repeated[:shared] + own[shared:])
 
-    def _text(self, rng: random.Random, words: int) -> str:
-        return " " + " ".join(self._words(rng, words)) if words > 0 else ""
 
-    @staticmethod
-    def _words(rng: random.Random, number: int) -> list[str]:
-        return rng.choices(WORDS, k=number)
+def _spaced(words: list[str]) -> str:
+    return " " + " ".join(words) if words else ""

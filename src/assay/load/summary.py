@@ -38,6 +38,10 @@ LEAST_LAG_MS = 1.0
 CACHE_SLACK_FRAC = 0.05
 CACHE_SLACK_TOKENS = 16
 """Prompt tokens of a request that may be cached though the prompt is new: a chat template's beginning."""
+ENDED = "stop"
+"""Finish reason of an answer that the model itself ended: nothing cut it off."""
+MOST_WORDS = 160
+"""Characters of a server's own words in a reason."""
 LENGTH_SLACK_FRAC = 0.05
 
 Floats = NDArray[np.float64]
@@ -107,7 +111,7 @@ def summarize(
         latencies=latencies,
         ttft_from_send_p50_ms=float(np.median(first)) * 1e3 if first.size and latencies else None,
         itl_per_token=bool(good) and all(r.output_tokens == r.chunks for r in good),
-        short_outputs=sum((r.output_tokens or 0) < r.output_target for r in good),
+        short_outputs=sum(_short(r) and r.finish_reason != ENDED for r in good),
         levels=results,
         good=kept,
         goodput_rps=_goodput(measured, levels, seconds, done),
@@ -244,9 +248,9 @@ def _state(
         texts = ", ".join(
             f"{n} x {e.value}" for e, n in Counter(r.error for r in measured if r.error).items()
         )
-        found.append(
-            (PointState.FAILED, f"{len(measured) - len(good)} of {len(measured)} requests failed ({texts})")
-        )
+        words = next((f": {r.detail[:MOST_WORDS]}" for r in measured if r.error and r.detail), "")
+        why = f"{len(measured) - len(good)} of {len(measured)} requests failed ({texts}){words}"
+        found.append((PointState.FAILED, why))
     if circumstances.stopped_by == INFEASIBLE:
         found.append((PointState.PARTIAL, "given up: it cannot keep any more what is asked"))
     if circumstances.stopped_by in ("interrupted", "budget"):
@@ -335,10 +339,14 @@ def _remarks(
         target, real = (float(np.mean(column)) for column in zip(*measured, strict=True))
         if abs(real - target) > LENGTH_SLACK_FRAC * target:
             yield f"prompts hold {real:.0f} tokens on average, {target:.0f} were wanted"
-    if short := sum((r.output_tokens or 0) < r.output_target for r in good):
+    if short := sum(map(_short, good)):
         yield f"{short} of {len(good)} answers are shorter than asked for: compare speeds with care"
     if again := sum(r.reconnected for r in records):
         yield f"{again} requests found their kept-alive connection closed and were sent again on a new one"
+
+
+def _short(record: RequestRecord) -> bool:
+    return (record.output_tokens or 0) < record.output_target
 
 
 def runs_away(measured: Sequence[RequestRecord]) -> bool:

@@ -20,6 +20,10 @@ LEVEL = 0.9
 """Two-sided level of the intervals that are shown."""
 COLD = 2.0
 """The first reading of a setting is called cold when its TTFT is so many times the median of the others."""
+LENGTHS_FRAC = 0.05
+"""Difference of the mean length of answers from which on it is told."""
+SHARED_FRAC = 0.1
+"""Others' share of the processors in one launch from which on it is told."""
 SENTINEL_SDS = 3.0
 """A sentinel that is further off than so many standard deviations of a reading says that the machine changed."""
 
@@ -161,7 +165,7 @@ def answer(search: Search) -> Answer:
         launches=len(search.readings),
         readings=now.readings,
         partial=partial,
-        remarks=_remarks(search, now, sentinels),
+        remarks=_remarks(search, now, sentinels, recommended),
     )
     return Answer.from_json(_rounded(found.to_json()))
 
@@ -287,7 +291,9 @@ def _sentinels(search: Search, now: Standings) -> tuple[Sentinel, ...]:
     return tuple(found)
 
 
-def _remarks(search: Search, now: Standings, sentinels: Sequence[Sentinel]) -> tuple[str, ...]:
+def _remarks(
+    search: Search, now: Standings, sentinels: Sequence[Sentinel], recommended: str
+) -> tuple[str, ...]:
     """What a reader should know."""
     told = []
     for s in sentinels:
@@ -300,19 +306,56 @@ def _remarks(search: Search, now: Standings, sentinels: Sequence[Sentinel]) -> t
     if abs(now.drift) > 0.1 and now.noise_df >= 1:
         told.append(f"the machine's speed changed by {now.drift:+.0%} while settings were compared")
     told += _cold(search.readings)
+    told += _shared(search.readings)
     bad = [r for r in search.readings if r.state is ReadingState.INVALID]
     for state in (PointState.CLIENT_LIMITED, PointState.CACHED):
         count = sum(any(p.state is state for p in r.points) for r in bad)
         if count:
             told.append(f"{count} launches do not count: {state.value.replace('_', ' ')}")
     told += [f"nothing is known of {cell}: {why}" for cell, why in search.unmeasured.items()]
-    best = search.counts(now.reference)
+    told += _told_of(search, recommended)
+    told += _lengths(search, recommended)
+    best = search.counts(recommended)
     for c in best:
         if not (c.n and limit_test(c.late, c.n, c.level.q).met):
             told.append(
-                f"not enough requests to claim {c.level.text} of {now.reference}: {c.late} of {c.n} late"
+                f"not enough requests to claim {c.level.text} of {recommended}: {c.late} of {c.n} late"
             )
     return tuple(told)
+
+
+def _told_of(search: Search, cell: str) -> list[str]:
+    """What the last launch of a setting told of how it was measured, at the load that counts for it."""
+    k = search.point(cell)
+    mine = [r for r in search.readings if r.launch.cell == cell and r.launch.stage in _COUNTED]
+    held = [r.points[k] for r in mine if k is not None and len(r.points) > k]
+    return [f"{cell}: {text}" for text in held[-1].remarks] if held else []
+
+
+def _lengths(search: Search, cell: str) -> list[str]:
+    """Settings whose answers are not as long as those of the recommended one: speed depends on length."""
+    means = {c.id: _output_tokens(search, c.id) for c in search.field}
+    mine = means.get(cell)
+    if not mine:
+        return []
+    off = {
+        id_: mean / mine - 1 for id_, mean in means.items() if mean and abs(mean / mine - 1) > LENGTHS_FRAC
+    }
+    if not off:
+        return []
+    other, share = max(off.items(), key=lambda item: abs(item[1]))
+    differ = f"{abs(share):.0%} {'longer' if share > 0 else 'shorter'}"
+    return [f"answers of {other} are {differ} than those of {cell}: compare their speeds with care"]
+
+
+def _output_tokens(search: Search, cell: str) -> float | None:
+    """Tokens of an answer, over all launches of a setting at its point."""
+    k = search.point(cell)
+    mine = [
+        r.points[k] for r in search.readings if r.launch.cell == cell and k is not None and len(r.points) > k
+    ]
+    told = [p.output_tokens for p in mine if p.output_tokens is not None]
+    return statistics.fmean(told) if told else None
 
 
 def _cold(readings: Sequence[Reading]) -> list[str]:
@@ -326,6 +369,15 @@ def _cold(readings: Sequence[Reading]) -> list[str]:
     return [
         f"the first launch was cold: TTFT up to {late[0][1]:.0f} ms, {statistics.median(rest):.0f} ms later"
     ]
+
+
+def _shared(readings: Sequence[Reading]) -> list[str]:
+    """Processors that others used as well."""
+    shares = [r.others_frac for r in readings if r.others_frac is not None]
+    if not shares or max(shares) < SHARED_FRAC:
+        return []
+    size = f"{statistics.median(shares):.0%} of the processors (median; at most {max(shares):.0%})"
+    return [f"other processes used {size} while launches were measured: readings scatter more"]
 
 
 def _sentence(a: Answer) -> str:
@@ -342,7 +394,7 @@ def _sentence(a: Answer) -> str:
     elif proof is not None:
         why = f"{proof.gain:+.1%} over the default, at least {proof.low:+.1%}, in {proof.pairs} fresh pairs"
     elif len(a.estimates) + len(a.infeasible) <= 1:
-        why = "the only setting"
+        why = "the only setting" if not a.partial else "the only setting that was measured"
     else:
         why = "no setting was proven better than the default"
     word = a.standing.value if a.standing is not None else ""

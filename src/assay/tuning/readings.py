@@ -29,6 +29,9 @@ LAUNCH = "launch"
 PHASE = "phase"
 LIMIT = "limit_s"
 """Key of a candidate's intent: seconds that its load test may take."""
+UNITS: Mapping[str, str] = {"output_tps": "tok/s", "goodput_rps": "good requests/s"}
+HANDLED = "were sent again on a new one"
+"""End of a load point's remark on what the client mended: nothing that a reader of the answer must know."""
 GIVEN_UP = "infeasible"
 """Why a load point stopped that was lost already."""
 
@@ -54,7 +57,7 @@ def reading(row: TrialRow, plan: TuningPlan) -> Reading | None:
         return None
     load = _load(row.evidence.get(LOAD))
     points = tuple(point_reading(p, plan) for p in load.points) if load is not None else ()
-    state, detail = judged(points) if load is not None else _unmeasured(row)
+    state, detail = judged(points, plan) if load is not None else _unmeasured(row)
     return Reading(
         trial=row.trial,
         number=row.number,
@@ -66,6 +69,7 @@ def reading(row: TrialRow, plan: TuningPlan) -> Reading | None:
         cause=Cause(row.cause) if row.cause in set(Cause) else None,
         detail=detail,
         spent_s=row.spent_s,
+        others_frac=_others(load),
         evidence=row.digests.get(LOAD, ""),
     )
 
@@ -83,7 +87,11 @@ def point_reading(point: LoadPoint, plan: TuningPlan) -> PointReading:
         kinds = ", ".join(f"{n} {kind.value}" for kind, n in point.errors.items())
         reasons.append(f"{point.failed} of {ended} requests failed ({kinds})")
     if too_short:
-        reasons.append(f"{point.short_outputs} answers were cut short: the context is too small for them")
+        each = _each(point.prompt_tokens, point)
+        held = f" beside prompts of {each:.0f} tokens" if each is not None else ""
+        reasons.append(
+            f"{point.short_outputs} answers were cut short: the context is too small for them{held}"
+        )
     reasons += [
         f"{level.level.text}: {level.late} of {level.n} late"
         for level in point.levels
@@ -100,18 +108,21 @@ def point_reading(point: LoadPoint, plan: TuningPlan) -> PointReading:
         levels=tuple(_count(level) for level in point.levels),
         completed=point.completed,
         failed=point.failed,
+        prompt_tokens=_each(point.prompt_tokens, point),
+        output_tokens=_each(point.output_tokens, point),
         reasons=tuple(reasons),
+        remarks=tuple(text for text in point.remarks if not text.endswith(HANDLED)),
         strict=not (too_many or too_short or given_up) and point.state is not PointState.FAILED,
     )
 
 
-def judged(points: Sequence[PointReading]) -> tuple[ReadingState, str]:
+def judged(points: Sequence[PointReading], plan: TuningPlan) -> tuple[ReadingState, str]:
     """What a launch that was measured is worth, and why in one sentence."""
     good = [p for p in points if p.value is not None and p.strict and all(c.keeps for c in p.levels)]
     if good:
         best = max(good, key=lambda p: p.value or 0.0)
         late = f", TTFT p95 {best.ttft_p95_ms:.0f} ms" if best.ttft_p95_ms is not None else ""
-        return ReadingState.MEASURED, f"{best.value:.1f}/s at {best.name}{late}"
+        return ReadingState.MEASURED, f"{best.value:,.1f} {UNITS[plan.metric]} at {best.name}{late}"
     invalid = [p for p in points if p.strict and p.value is None]
     told = [f"{p.name}: {p.reasons[0]}" for p in points if p.reasons]
     why = "; ".join(told[:2]) or "no load point was measured"
@@ -144,6 +155,18 @@ def _load(document: Mapping[str, Any] | None) -> Load | None:
 
 def _count(level: LevelResult) -> LevelCount:
     return LevelCount(level=level.level, late=level.late, n=level.n)
+
+
+def _each(tokens: int, point: LoadPoint) -> float | None:
+    """Of one request that ended well."""
+    return tokens / point.completed if tokens and point.completed else None
+
+
+def _others(load: Load | None) -> float | None:
+    """What the load test noted of other processes."""
+    noted = load.facts.get("machine") if load is not None else None
+    share = noted.get("others_frac") if isinstance(noted, Mapping) else None
+    return float(share) if isinstance(share, float | int) and 0 <= share <= 1 else None
 
 
 def _p95(latency: Any) -> float | None:

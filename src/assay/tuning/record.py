@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,8 @@ _ROLES = {
     Stage.SENTINEL: "sentinel",
     Stage.MAP: "search",
 }
+_NO_ID = re.compile(r"[^A-Za-z0-9._-]+")
+"""What `runtime.serving.model_id` replaces in a candidate's name."""
 _PLACES = ("-m", "--model", "--host", "--alias", "--served-model-name", "--port")
 
 
@@ -131,7 +134,12 @@ def _settings(cell: Cell) -> dict[str, Any]:
 def _command(cell: Cell, rows: Sequence[TrialRow]) -> str:
     """What started it last, on the usual port."""
     mine = [r for r in rows if r.command and _launched(r) == cell.id and not _elsewhere(r)]
-    return shlex.join(_with_port(mine[-1].command)) if mine else ""
+    if not mine:
+        return ""
+    # the id by which requests named it was that of its trial
+    alias = _NO_ID.sub("-", mine[-1].candidate.name).strip("-.")
+    words = [cell.model if word == alias else word for word in mine[-1].command]
+    return shlex.join(_with_port(words))
 
 
 def _launched(row: TrialRow) -> str:
@@ -317,11 +325,17 @@ def _reading(
         launch=launch,
         tps=point.value if point is not None else None,
         ttft_p95_ms=(point.ttft_p95_ms or point.ttft_worst_ms) if point is not None else None,
+        prompt_tokens=_whole(point.prompt_tokens) if point is not None else None,
+        max_tokens=_whole(point.output_tokens) if point is not None else None,
         n_ok=point.completed if point is not None else 0,
         n_err=point.failed if point is not None else 0,
         valid=valid,
         reason="" if valid else failed[0],
     )
+
+
+def _whole(tokens: float | None) -> int | None:
+    return None if tokens is None else round(tokens)
 
 
 __all__ = ["RULE", "Standing", "record"]

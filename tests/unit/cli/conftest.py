@@ -10,26 +10,15 @@ from typing import Any
 
 import psutil
 import pytest
-from cli_call import SPEC, Call, Said
 from service_manager import SYSTEMCTL
 
-from assay import cli
+from cli_call import SPEC, Call, calling
 
 
 @pytest.fixture
 def assay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Assay in an empty folder; whatever happens, it never shows a traceback."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str | Path) -> Said:
-        capsys.readouterr()
-        code = cli._run([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        assert "a defect of Assay" not in err
-        return Said(code, out, err)
-
-    return call
+    return calling(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture

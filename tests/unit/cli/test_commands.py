@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_call import ROOT, Call
 
 from assay import __version__, cli
 from assay.cli.load import load_spec
+from cli_call import ROOT, Call
 
 COMMANDS = list(cli._COMMANDS)
 

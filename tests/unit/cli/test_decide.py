@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cli_call import Call, Said
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_call import Call
 from rich.console import Console
 
 from assay.cli.load import load_any
@@ -17,6 +16,7 @@ from assay.core.errors import SpecError, UnreadableInput
 from assay.core.evidence import Artifact
 from assay.engine.observer import Progress
 from assay.flows.evolve import EvolveSpec
+from cli_call import Call
 
 STARTER = Path(__file__).parents[3] / "src" / "assay" / "flows" / "evolve.yaml"
 PRICE = ("agent.price_per_run=0.1",)

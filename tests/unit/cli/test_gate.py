@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_call import MODEL, ROOT, Call, Said
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from cli_call import MODEL, ROOT, Call, Said
 
 KEYS = {"gate", "status", "pass", "failure_class", "decision", "detail", "reasons", "provenance", "schema"}
 CODES = {0, 1, 2, 4, 5}

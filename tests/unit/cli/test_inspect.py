@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from assay.cli.inspect import inspect
 from assay.core.errors import UnreadableInput, UsageError
 from assay.readers.checkpoint import read_checkpoint
-from assay.report._view.precision import precision, styles_of
+from assay.report._view.release.precision import precision, styles_of
 from assay.report.grid import picture, render, signs
 
 CORPUS = Path(__file__).parents[2] / "known_good" / "checkpoints"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_call import ROOT, SPEC, Call
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.cli.load import load_spec
 from assay.core.errors import AssayError, SpecError
+from cli_call import ROOT, SPEC, Call
 
 WRONG = {
     "unknown key": (("compare:", "compere:"), "release.yaml:16: compere: unknown key", "allowed: apply, "),
@@ -69,7 +69,7 @@ WRONG = {
     ),
     "missing checkpoint": (
         (f"source: {ROOT}", "source: /nowhere"),
-        "release.yaml:3: source: no such checkpoint: /nowhere",
+        "release.yaml:3: source: no such model: /nowhere",
     ),
 }
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_call import Call
 
 from assay.load.rows import read_rows
+from cli_call import Call
 
 pytestmark = pytest.mark.slow  # real servers, measured by the clock
 

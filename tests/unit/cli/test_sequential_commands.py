@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_call import SPEC, Call, Said
 
 from assay import registry
+from assay.core.errors import Interrupted
 from assay.core.evidence import Evidence
 from assay.core.gate import Gate
 from assay.core.history import StudyHistory, replay
@@ -20,6 +20,7 @@ from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import Outcome, Status
 from assay.ledger.home import Home
 from assay.testing.fakes import FakeAdapter, FakeApply, FakeExecute, Script
+from cli_call import SPEC, Call, Said
 
 pytestmark = pytest.mark.slow
 
@@ -337,6 +338,50 @@ def test_more_settles_what_was_open(
     assert [d.outcome for d in trial.superseded] == [Outcome.INCONCLUSIVE]
     assert "600 pairs" in trial.gates["compare"].detail
     assert said.code in (0, 4)
+
+
+def test_more_after_futility_is_no_more_than_that(
+    assay: Call, spec: Path, world: World, tmp_path: Path
+) -> None:
+    """Three looks are left of a plan that was given up at its first: each `--more` takes as many as it says."""
+    world.wrong = {"first": 5}
+    stopping = ("sequential.futile_below=0.99", "sequential.looks=6", "sequential.first=100")
+    assert run(assay, spec, *stopping).code == 4
+    assert world.asked == [("source", 100), ("first", 100)]
+    world.asked.clear()
+    said = more(assay, 100)
+    assert (said.code, world.asked) == (4, [("source", 100), ("first", 100)])
+    assert "small-1-1 is asked 100 more pairs\n" in said.err
+    said = more(assay, 150)
+    assert world.asked == [("source", 100), ("first", 100)] * 3
+    assert "small-1-1 is asked 200 more pairs, to the end of a look\n" in said.err
+    said = more(assay, 5000)
+    assert world.asked == [("source", 100), ("first", 100)] * 5
+    assert "small-1-1 is asked 200 more pairs, all that are left\n" in said.err
+    more(assay, 1).refused(2, "all 600 items of the tasks were asked")
+
+
+def test_more_gives_each_candidate_as_many(assay: Call, spec: Path, world: World) -> None:
+    """One candidate was given up early, the other late: both are asked as many more, not up to one number."""
+    recipes = (
+        "recipes=[{name: a, build: {kind: gguf, type: Q4_0}}, {name: b, build: {kind: gguf, type: Q8_0}}]"
+    )
+    world.wrong = {"a": 5, "b": 4}
+    looks = ("sequential.futile_below=0.3", "sequential.looks=6", "sequential.first=100")
+    assert run(assay, spec, recipes, *looks, "compare.comparisons=1").code == 4
+    assert [world.asked.count((name, 100)) for name in ("a", "b")] == [2, 4]
+    world.asked.clear()
+    assert more(assay, 100).code == 4
+    assert world.asked == [("a", 100), ("source", 100), ("b", 100)]
+
+
+def test_more_of_an_unfinished_study_is_refused(
+    assay: Call, spec: Path, world: World, tmp_path: Path
+) -> None:
+    """What its plan still asks comes first."""
+    world.script.fail = {"build first": [Interrupted("SIGINT")]}
+    assert run(assay, spec).code == 130
+    more(assay, 100).refused(2, "it is not finished yet", "assay resume small-1")
 
 
 @pytest.mark.parametrize("pairs", ["0", "-5", "many"])

@@ -7,12 +7,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from cli_call import Call
 
 from assay.core.errors import Interrupted
 from assay.engine.study import StudyLoop
 from assay.ledger.home import Home
 from assay.testing.fakes import FakeComponents, Script, fake_study
+from cli_call import Call
 
 
 @pytest.fixture

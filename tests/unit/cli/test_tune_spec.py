@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from assay.cli import cli, tune_spec
+from assay.cli import cli
 from assay.cli.load import load_any
-from assay.core.errors import SpecError
+from assay.core.errors import SpecError, UnreadableInput
 from assay.core.evidence import Artifact
 from assay.core.fit import Keeps, LayerGroup, MachineMemory, ModelShape, WeightBytes
 from assay.core.study import AdapterRef
@@ -55,6 +55,21 @@ def test_models_are_pinned_in_the_operators_order(spec: Path) -> None:
     assert [m.size_bytes for m in found.models] == [3, 5]
 
 
+def test_a_model_may_be_named_by_its_id_in_the_cache(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`owner/name` is its current snapshot, pinned by the bytes behind its links, and called by its name."""
+    repository = spec.parent / "hub" / "models--org--small"
+    for folder in ("blobs", "refs", "snapshots/abc"):
+        (repository / folder).mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "blobs" / "1").write_bytes(b"weights")
+    (repository / "snapshots" / "abc" / "model.safetensors").symlink_to("../../blobs/1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(spec.parent / "hub"))
+    named = loaded(spec, "models=[org/small, big.gguf]").models[0]
+    assert (named.name, named.path, named.size_bytes) == ("small", str(repository / "snapshots" / "abc"), 7)
+    (repository / "blobs" / "1").write_bytes(b"Weights")
+    assert loaded(spec, "models=[org/small, big.gguf]").models[0].digest != named.digest
+
+
 def test_the_settings_are_the_product_without_what_is_inert(spec: Path) -> None:
     """Eight slots cannot act with four in flight; the first of each knob is the default."""
     found = loaded(spec)
@@ -86,13 +101,19 @@ def test_a_model_that_cannot_fit_is_not_launched(spec: Path, monkeypatch: pytest
         source="big", format="gguf", layers=(group,), hidden=512, feed_forward=1024, heads=8,
         weights=WeightBytes(total=50_000_000),
     )  # fmt: skip
-    shapes = {"big": shape, "tiny": None}
-    monkeypatch.setattr(tune_spec, "_shape", lambda model: shapes[model.name])
+
+    def read(path: str) -> ModelShape:
+        if path.endswith("big.gguf"):
+            return shape
+        raise UnreadableInput("not a GGUF file", where=path)
+
+    monkeypatch.setattr("assay.readers.model.read_shape", read)
     machine = MachineMemory(total_bytes=10_000_000, available_bytes=10_000_000)
     monkeypatch.setattr("assay.runtime.memory.detect_memory", lambda: machine)
     found = loaded(spec)
     assert set(found.pruned) == {c.id for c in cells(found, found.models[0])}
     assert all("cannot fit" in why for why in found.pruned.values())
+    assert "not a GGUF file" in found.fits["tiny"]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +125,18 @@ def test_a_model_that_cannot_fit_is_not_launched(spec: Path, monkeypatch: pytest
         ("knobs.context_tokens=[512]", "`context_tokens` is no knob"),
         ("contexts=[512, 512]", "context listed twice"),
         ("contexts=[16]", "more than the context of 16"),
+        ("contexts=[0]", "contexts.0: Input should be greater than or equal to 1"),
+        ("knobs.slots=[]", "knob 'slots' has no value"),
+        ("knobs.port=[8080, 8081]", "`port` is no knob"),
+        ("load={concurrency: [1], rate_rps: [2]}", "`concurrency` and `rate_rps` both say"),
+        ("service_levels={ttft_p95: 5}", "ttft_p95_ms: 2000"),
+        ("service_levels={goodput_frac: 0.9}", "name one, such as `ttft_p95_ms`"),
+        ("apply={kind: config_file, path: server.ini}", "name does not tell its format"),
+        (
+            "apply={kind: config_file, path: s.yaml, keys: {slots: settings.slotz}}",
+            "no field 'settings.slotz'",
+        ),
+        ("models=[owner/name]", "hf download owner/name"),
         ("models=[big.gguf, nope.gguf]", "no such model"),
         ("models=[big.gguf, {name: again, path: big.gguf}]", "the same model"),
         ("models=[]", "models"),

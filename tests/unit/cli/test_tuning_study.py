@@ -7,11 +7,11 @@ import json
 import os
 import sqlite3
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_call import Call
 from service_manager import runs
 
 from assay.cli.load import load_any
@@ -27,6 +27,7 @@ from assay.ledger.home import Home
 from assay.ledger.projections import histories
 from assay.ledger.tuning_records import keep_imported, of_study
 from assay.testing.fakes import fake_study
+from cli_call import Call
 
 SPEC = f"""schema: tune/1
 name: tuned
@@ -169,6 +170,55 @@ def test_a_file_that_changed_since_the_study_opened(
 
 
 @pytest.mark.slow
+def test_an_application_that_failed_does_not_stand_in_the_way_of_another(
+    assay: Call, tune: Path, alone: None, tmp_path: Path
+) -> None:
+    """The engine refused the file and a person mended it: forced, it changes from there, and undo leads back there."""
+    program = 'import sys; sys.exit("mended" not in open(sys.argv[1]).read())'
+    check = f"apply.check={json.dumps([sys.executable, '-c', program, '{path}'])}"
+    assert assay("run", tune, "--no-report", "--set", check).code == 0
+    assert assay("apply", "tuned-1", "--yes").code == 6
+    assert (tmp_path / "config.yaml").read_bytes() == CONFIG
+    mended = CONFIG + b"mended: true\n"
+    (tmp_path / "config.yaml").write_bytes(mended)
+    said = assay("apply", "tuned-1", "--yes")
+    assert (said.code, "--force changed" in said.err) == (2, True)
+    said = assay("apply", "tuned-1", "--yes", "--force", "changed", "--reason", "mended")
+    assert said.code == 0, said.err
+    assert b"slots: 2" in (tmp_path / "config.yaml").read_bytes()
+    assert assay("undo", "tuned-1").code == 0
+    assert (tmp_path / "config.yaml").read_bytes() == mended
+
+
+@pytest.mark.slow
+def test_what_was_measured_oddly_is_told_and_the_command_names_the_model(
+    assay: Call, tune: Path, alone: None
+) -> None:
+    """A server without usage: its tokens are an estimate. The command has the model's name, not that of a trial."""
+    text = tune.read_text().replace('"{slots}"]', '"{slots}", --quirks, no_usage]')
+    tune.write_text(text)
+    said = assay("run", tune, "--no-report")
+    assert "the server sends no usage" in said.out, said.err
+    command = said.out.strip().splitlines()[-1].split()
+    assert command[command.index("--model") + 1] == "big"
+    assert "the server sends no usage" in assay("show", "tuned-1").out
+
+
+@pytest.mark.slow
+def test_a_bundle_holds_the_page_of_a_tuning_study(
+    assay: Call, tune: Path, alone: None, tmp_path: Path
+) -> None:
+    """The same page as the report, and the bundle is accepted anywhere."""
+    assert assay("run", tune, "--no-report").code == 0
+    page = Path(assay("report", "tuned-1").out.strip()).read_bytes()
+    assert assay("report", "tuned-1", "--bundle", "study.zip").code == 0
+    with zipfile.ZipFile(tmp_path / "study.zip") as bundle:
+        (name,) = [n for n in bundle.namelist() if n.endswith(".html")]
+        assert bundle.read(name) == page
+    assert assay("verify", "study.zip").code == 0
+
+
+@pytest.mark.slow
 def test_an_unresolved_result_is_applied_only_by_force(
     assay: Call, tune: Path, alone: None, tmp_path: Path
 ) -> None:
@@ -212,7 +262,7 @@ def test_a_study_without_an_end_is_exported_as_far_as_it_came(
         assert reason == "crashed"
         assert json.loads(document)["partial"] is True
         assert file.execute("SELECT count(*) FROM tune_trials").fetchone() == (1,)
-    assert "PARTIAL" in assay("show", "tuned-1").out
+    assert "RECOMMENDATION (unresolved, PARTIAL)" in assay("show", "tuned-1").out
     assert "stale" not in assay("show", "tuned-1").out
     assert Path(assay("report", "tuned-1").out.strip()).is_file()
 

@@ -80,7 +80,11 @@ def test_confirmation_is_paid_before_the_search() -> None:
     left = 100 - 0.1 * (runs["preflight"] + runs["confirm"])
     assert evolve.search_cost(found) == pytest.approx(left)
     options = evolve.candidates(found, Artifact(path="x", digest="sha256:s", size_bytes=1))[-1].build.options
-    assert options["max_cost"] == pytest.approx(left)
+    assert options["study_cost"] == 100.0
+    assert options["confirming_runs"] == runs["confirm"]
+    own = spec("evolve-skill.yaml", "budget.cost=100", "agent.price_per_run=0.1", "search.max_cost=2")
+    options = evolve.candidates(own, Artifact(path="x", digest="sha256:s", size_bytes=1))[-1].build.options
+    assert options["max_cost"] == 2.0, "a cap of the search's own stands beside that of the study"
 
 
 def test_a_spec_without_a_candidate_is_refused() -> None:

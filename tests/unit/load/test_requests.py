@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from assay.core.load import Length, ServiceLevels, Workload
-from assay.load.requests import Calibration, Requests
+from assay.load.requests import Calibration, Requests, Sized, sized
 
 HEAD = (b"POST / HTTP/1.1\r\nContent-Length: ", b"\r\n\r\n")
 
@@ -48,6 +48,26 @@ def test_calibration_gives_the_wanted_tokens() -> None:
     """10 tokens of template, 1.25 tokens a word: 135 tokens are 100 words."""
     requests = made(Calibration(per_word=1.25, fixed=10.0), prompt_tokens=135)
     assert len(words(requests.first(0).data)) == 100
+
+
+def test_a_tokenizer_that_takes_words_apart_is_reckoned_by_characters() -> None:
+    """Where each byte is a token, prompts still hold what was asked, and never more: they would overflow a context."""
+
+    def probe(size: int, index: int) -> Sized:
+        ask = made().first(index, size)
+        return sized(ask, 3 + len(ask.messages[-1]["content"]))
+
+    calibration = Calibration.between(probe(8, 1), probe(64, 2))
+    assert calibration.per_character == pytest.approx(1.0)
+    requests = made(calibration, prompt_tokens=500)
+    lengths = {3 + len(requests.first(i).messages[-1]["content"]) for i in range(200)}
+    assert max(lengths) <= 500
+    assert min(lengths) >= 496
+
+
+def test_whole_words_are_counted_as_words() -> None:
+    """Two prompts whose tokens grow with their words are not taken for ones that grow with their characters."""
+    assert Calibration.between(Sized(8, 45, 14), Sized(64, 350, 84)) == Calibration(1.25, 4.0, "usage")
 
 
 def test_the_shared_prefix_has_its_share() -> None:

@@ -257,3 +257,19 @@ def test_a_slow_server_is_not_saturated_by_its_first_wave() -> None:
     """Answers of 20 s at a steady rate: the ramp is no overload."""
     rows = [record(i, i * 0.1, ttft=0.5, gap=1.95) for i in range(400)]
     assert not runs_away(rows)
+
+
+@pytest.mark.parametrize(("reason", "cut"), [("stop", 0), ("length", 100), ("", 100)])
+def test_an_answer_that_the_model_ended_was_not_cut_short(reason: str, cut: int) -> None:
+    """A model that says what it has to say is no context that is too small; who does not say why is not trusted."""
+    rows = [record(i, (i // 2) * 0.2, output_target=20, finish_reason=reason) for i in range(100)]
+    point = summarize(rows, NONE, around())
+    assert point.short_outputs == cut
+    assert "100 of 100 answers are shorter" in " ".join(point.remarks)
+
+
+def test_a_servers_own_words_stand_in_the_reason() -> None:
+    """Not only that it failed, but what it said."""
+    said = {"error": RequestError.SERVER, "detail": "CUDA error: out of tune", "output_tokens": None}
+    point = summarize([record(i, 0.1 * i, **said) for i in range(4)], NONE, around())
+    assert point.reasons[0] == "4 of 4 requests failed (4 x server): CUDA error: out of tune"

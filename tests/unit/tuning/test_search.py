@@ -246,6 +246,35 @@ def test_a_machine_that_changed_while_the_study_stood_still_is_told() -> None:
     assert found.recommended == "m c1"
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.4, True), (0.02, False), (None, False)])
+def test_others_on_the_machine_are_told(share: float | None, told: bool) -> None:
+    """Their share of the processors stands in the answer once it is one that matters."""
+    world = World(plan(), speeds)
+    world.run()
+    watched = tuple(r.model_copy(update={"others_frac": share}) for r in world.readings)
+    remarks = answer(Search(world.plan, watched)).remarks
+    assert any("other processes used 40% of the processors" in text for text in remarks) is told
+
+
+def test_settings_whose_answers_differ_in_length_are_told() -> None:
+    """Tokens per second of short answers are not those of long ones."""
+    world = World(plan(), speeds)
+    world.run()
+    length = {"m c0": 32.0, "m c1": 32.5, "m c2": 20.0, "m c3": 32.0}
+    seen = tuple(
+        r.model_copy(
+            update={
+                "points": tuple(
+                    p.model_copy(update={"output_tokens": length[r.launch.cell]}) for p in r.points
+                )
+            }
+        )
+        for r in world.readings
+    )
+    remarks = " ".join(answer(Search(world.plan, seen)).remarks)
+    assert "answers of m c2 are 38% shorter than those of m c1" in remarks
+
+
 def test_a_finished_race_is_not_begun_again_by_a_resume() -> None:
     """Nothing is measured after the end, not even a sentinel."""
     world = World(plan(), speeds)

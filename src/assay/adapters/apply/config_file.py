@@ -297,7 +297,8 @@ def _moved(path: Path, since: str) -> UsageError:
     return UsageError(
         f"the file was changed by somebody else since it was {since}: left alone",
         where=str(path),
-        next="look at it; `assay undo` and `assay apply` take it from there once it is as it was",
+        next="look at it; once it is as it was, `assay undo` and `assay apply` go on from there"
+        + (", and `assay apply --force changed --reason TEXT` from here" if since == "planned" else ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +62,7 @@ class Adapter:
         if basis is not None:
             here = {"machine": place(machine), "os": machine.os_version, "driver": machine.driver}
             basis = basis.model_copy(update=here)
-        ended = datetime.now(UTC).isoformat()
+        ended = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         serves = self.options.serves
         told = sealed(
             found.model_copy(
@@ -90,8 +91,17 @@ def _commanded(choice: Choice | None, serves: Mapping[str, AdapterRef]) -> Choic
     options = {**_AS_STARTED.get(serve.kind, {}), **serve.options}
     if options.get("threads") == 0:
         options["threads"] = cpus()
-    made = copied_command(serve.kind, choice.path, options, choice.serve_command)
-    return choice.model_copy(update={"serve_command": made})
+    path = _served(choice)
+    made = copied_command(serve.kind, path, options, choice.serve_command)
+    return choice.model_copy(update={"serve_command": made, "path": path})
+
+
+def _served(choice: Choice) -> str:
+    """What the engine was given: of a checkpoint folder, llama.cpp serves the GGUF that was written of it."""
+    words = shlex.split(choice.serve_command)
+    if choice.engine != "llama_cpp" or "-m" not in words or not Path(choice.path).is_dir():
+        return choice.path
+    return words[words.index("-m") + 1]
 
 
 def candidate_study(run_id: str, session: Session) -> str:

@@ -18,6 +18,7 @@ from assay.core.vocabulary import FailureClass
 from assay.load.arrivals import read_trace
 from assay.load.client import NAME, ClientOptions, LoadClient, LoadTarget, Measured, api_key
 from assay.load.evidence import load_evidence
+from assay.load.neighbours import Neighbours
 from assay.load.rows import describe, write_rows
 from assay.runtime.files import artifact, digest_file
 
@@ -25,6 +26,8 @@ ROWS = "requests.jsonl"
 LIMIT = "limit_s"
 """Key of a candidate's intent: seconds that may be measured."""
 LEAST_S = 1e-3
+ELSEWHERE = "openai"
+"""Serve kind of a server that somebody else runs: where its time counts is not known."""
 
 
 class Options(Noun):
@@ -103,12 +106,14 @@ class Adapter:
             client_options,
         ) as client:
             facts = dict(client.prepare())
+            neighbours = Neighbours()
             for number, plan in enumerate(options.points):
                 session.note(f"load: {plan.arrivals.text}", number / len(options.points))
                 measured.append(client.measure(plan, limit_s=limit.left_s()))
-                session.note(f"load: {describe(measured[-1].point)}", (number + 1) / len(options.points))
+                session.note(f"load: {describe(measured[-1].point)}")
                 if measured[-1].point.stopped_by in ("interrupted", "budget"):
                     break
+            shares = {} if target.engine == ELSEWHERE else neighbours.shares()
         write_rows(rows, measured)
         _raise_if_cut_short(measured, limit)
         return load_evidence(
@@ -118,7 +123,12 @@ class Adapter:
             options.service_levels,
             [m.point for m in measured],
             artifacts=(artifact(rows),),
-            facts={"server": facts, "engine": endpoint.engine, "engine_version": endpoint.engine_version},
+            facts={
+                "server": facts,
+                "engine": endpoint.engine,
+                "engine_version": endpoint.engine_version,
+                **({"machine": shares} if shares else {}),
+            },
         )
 
 

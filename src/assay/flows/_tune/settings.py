@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
@@ -131,11 +131,3 @@ def _width(kind: JsonValue) -> float | None:
         return KV_BYTES[kind]
     bits = KV_BITS.get(str(kind))
     return None if bits is None else bits / 8
-
-
-def combinations(knobs: Sequence[Knob]) -> int:
-    """How many settings they span."""
-    count = 1
-    for knob in knobs:
-        count *= len(knob.values)
-    return count

@@ -17,6 +17,8 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 REQUESTS_EACH = 5
 """Requests of a load point for each one in flight: fewer say more about its ramps than about the server."""
 FEWEST_REQUESTS = 8
+PLACES = frozenset({"host", "port", "ready_timeout_s"})
+"""Options of an engine that say where and how long it is waited for, not how it serves."""
 
 
 def _model(value: Any) -> Any:
@@ -29,6 +31,9 @@ def _model(value: Any) -> Any:
 def _knobs(value: Any) -> Any:
     """`{slots: [4, 8]}` → knobs, the first value the default."""
     if isinstance(value, Mapping):
+        empty = [str(k) for k, v in value.items() if isinstance(v, list | tuple) and not v]
+        if empty:
+            raise ValueError(f"knob {empty[0]!r} has no value; name one or more, the default first")
         return tuple(
             {"name": k, "values": tuple(v) if isinstance(v, list | tuple) else (v,)} for k, v in value.items()
         )
@@ -51,8 +56,9 @@ class ModelRef(Noun):
 class TuneLoad(Noun):
     """The load points of each launch."""
 
-    concurrency: tuple[int, ...] = (1, 4)
-    """Closed loop: so many in flight, one point each. The best point that keeps the service levels counts."""
+    concurrency: tuple[int, ...] | None = None
+    """Closed loop: so many in flight, one point each; null = 1 and 4, unless an open loop is named. The best point that
+    keeps the service levels counts."""
     rate_rps: tuple[float, ...] = ()
     """Open loop instead: requests begun per second, one point each."""
     trace: SpecPath | None = None
@@ -71,18 +77,26 @@ class TuneLoad(Noun):
 
     @model_validator(mode="after")
     def _some(self) -> Self:
-        if not self.concurrency and not self.rate_rps:
+        if not self.in_flight and not self.rate_rps and not self.trace:
             raise ValueError("name at least one load point: `concurrency` or `rate_rps`")
-        if self.trace and self.rate_rps:
-            raise ValueError("`trace` and `rate_rps` both say when requests come: name one")
-        if any(c < 1 for c in self.concurrency) or any(r <= 0 for r in self.rate_rps):
+        given = [k for k in ("concurrency", "rate_rps", "trace") if getattr(self, k)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(f'`{k}`' for k in given)} both say when requests come: name one")
+        if any(c < 1 for c in self.in_flight) or any(r <= 0 for r in self.rate_rps):
             raise ValueError("load points are above 0")
         return self
 
     @property
+    def in_flight(self) -> tuple[int, ...]:
+        """The points of a closed loop; none where an open loop is named."""
+        if self.concurrency is None:
+            return () if self.rate_rps or self.trace else (1, 4)
+        return self.concurrency
+
+    @property
     def most_in_flight(self) -> int | None:
         """Requests in flight at most; None where an open loop decides."""
-        return None if self.rate_rps or self.trace else max(self.concurrency)
+        return max(self.in_flight, default=None)
 
     def points(self) -> tuple[PointPlan, ...]:
         """As the load client takes them."""
@@ -100,7 +114,7 @@ class TuneLoad(Noun):
                     "arrivals": {"kind": "closed", "concurrency": c},
                     "requests": self.requests or max(FEWEST_REQUESTS, REQUESTS_EACH * c),
                 }
-                for c in self.concurrency
+                for c in self.in_flight
             ]
         return tuple(PointPlan.model_validate({**p, "duration_s": self.duration_s}) for p in plans)
 
@@ -147,7 +161,7 @@ class TuneSpec(Noun):
     """Candidates, the most wanted first: this order is the contract. Usually the largest comes first."""
     engine: AdapterRef
     """How they are served: a serve kind, with the options that all settings share."""
-    contexts: tuple[int, ...] = Field(default=(2048,), min_length=1)
+    contexts: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(2048,), min_length=1)
     """Tokens of one request, prompt and answer. The first is the target; at the others the chosen setting is
     measured at the end."""
     context_knob: str = "context_tokens"
@@ -209,6 +223,13 @@ class TuneSpec(Noun):
             )
         if not self.context_knob and len(self.contexts) > 1:
             raise ValueError("several `contexts` need a `context_knob`")
+        placed = [k.name for k in self.knobs if k.name in PLACES]
+        if placed:
+            raise ValueError(f"`{placed[0]}` is no knob: no server is faster for it; set it under `engine`")
+        if self.service_levels.goodput_frac is not None and not self.service_levels.levels:
+            raise ValueError(
+                "`goodput_frac` counts requests that keep the limits: name one, such as `ttft_p95_ms`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -193,6 +193,38 @@ def test_an_endpoint_that_cannot_be_reached_is_transient(tmp_path: Path) -> None
     assert caught.value.failure_class is FailureClass.INFRA_TRANSIENT
 
 
+def test_a_checkpoint_is_written_as_gguf_once_for_all_launches(tmp_path: Path) -> None:
+    """The shared file is found again by what it was made of, and another checkpoint or type has another one."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    adapter = llama_cpp.Adapter(llama_cpp.Options(gguf_folder=str(tmp_path / "shared")))
+    target = Target(name="m", path=str(folder), digest="sha256:" + "ab" * 32)
+    places = {
+        adapter._written(target, make_session(tmp_path / "one")),
+        adapter._written(target, make_session(tmp_path / "two")),
+    }
+    (place,) = places
+    place.mkdir(parents=True)
+    (place / llama_cpp.GGUF_NAME).write_bytes(b"GGUF")
+    assert adapter._gguf(target, make_session(tmp_path / "three")) == place / llama_cpp.GGUF_NAME
+    changed = target.model_copy(update={"digest": "sha256:" + "cd" * 32})
+    assert adapter._written(changed, make_session(tmp_path / "four")) != place
+    finer = llama_cpp.Adapter(llama_cpp.Options(gguf_folder=str(tmp_path / "shared"), gguf_type="F32"))
+    assert finer._written(target, make_session(tmp_path / "five")) != place
+
+
+def test_engines_are_started_offline() -> None:
+    """They look for no update, send no figures, and leave no mark of that under the user's home."""
+    quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "DO_NOT_TRACK": "1"}
+    found = (
+        transformers.Adapter(transformers.Options()).environment(),
+        vllm.Adapter(vllm.Options()).environment(),
+        sglang.ENVIRONMENT,
+    )
+    assert all(quiet.items() <= dict(environment).items() for environment in found)
+
+
 def test_model_ids_are_safe_in_urls_and_file_names() -> None:
     """Harnesses put the id into paths."""
     assert model_id("a b/c") == "a-b-c"

@@ -1,4 +1,4 @@
-"""What a call of Assay said, and a spec that is right."""
+"""Assay called in this process: what it said; and a spec that is right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[3]
+import pytest
+
+from assay import cli
+
+ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples" / "release" / "model"
 SPEC = f"""\
 schema: release/1
@@ -57,3 +61,18 @@ class Said:
 
 
 Call = Callable[..., Said]
+
+
+def calling(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Assay in that folder; whatever happens, it never shows a traceback."""
+    monkeypatch.chdir(folder)
+
+    def call(*arguments: str | Path) -> Said:
+        capsys.readouterr()
+        code = cli._run([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        assert "a defect of Assay" not in err
+        return Said(code, out, err)
+
+    return call
