@@ -1,9 +1,10 @@
 """Fault benchmark: does the checker find injected faults, in the right class, in time, and leave healthy runs alone?
 
 Recipes of the splits `tune` and `held` chose the thresholds. `score` was scored, and what it missed was then looked at:
-it is spent, and counts as one of them. `fresh` (other data sets, nets and seeds) is to be scored once. Every injection is
-confirmed against its healthy twin and left out if it changed nothing. Four published rule sets with their defaults
-judge the same runs. `--quick` takes a few seeds. Wilson intervals are at 95 %.
+it is spent, and counts as one of them. `fresh` (other data sets, nets and seeds) was scored once; rules that are
+changed after that need another split. Every injection is confirmed against its healthy twin and left out if it changed
+nothing. Four published rule sets with their defaults judge the same runs. `--quick` takes a few seeds. Wilson
+intervals are at 95 %.
 
 `--per-level 0` runs the healthy runs alone; with the same `--traces` a second command adds the injections.
 """
