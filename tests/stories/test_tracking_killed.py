@@ -137,12 +137,12 @@ def test_a_script_that_just_ends(tmp_path: Path) -> None:
     [
         "raise KeyboardInterrupt",
         "with run:\n    raise KeyboardInterrupt",
-        "os.kill(os.getpid(), signal.SIGINT)",
+        "os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)",
     ],
 )
 def test_ctrl_c_is_a_stop_of_the_user(tmp_path: Path, how: str) -> None:
     """With or without a block: asked for by the user, stopped, ended by SIGINT; no crash."""
-    text = f"import assay, os, signal\nrun = assay.experiment()\nrun.log({{'loss': 1.0}})\n{how}\n"
+    text = f"import assay, os, signal, time\nrun = assay.experiment()\nrun.log({{'loss': 1.0}})\n{how}\n"
     code, _, err = ran(tmp_path, text)
     folder = experiment(tmp_path)
     assert (code, "KeyboardInterrupt" in err) == (-2, True)

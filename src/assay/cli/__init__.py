@@ -80,7 +80,7 @@ def cli() -> None:
 
     stdout is for results, stderr for progress. Exit codes: 0 accepted or passed, 1 judged and not kept, 2 usage or
     unreadable input, 3 infeasible, 4 inconclusive, 5 anomalous, 6 a component is missing or failed, 7 ledger,
-    130 interrupted.
+    130 interrupted, 141 nobody reads stdout any more, as with `| head`.
     """
 
 

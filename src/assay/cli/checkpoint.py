@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from assay.core.sizes import size
+
 if TYPE_CHECKING:
     from assay.track.checkpoint import Folder, Stored
 
@@ -202,8 +204,7 @@ def _line(row: dict[str, Any]) -> str:
         return f"{row['name']:<20} unreadable: {row['problem']}"
     mark = "FAILED" if row["failed"] else row["verified"] or "not verified"
     metrics = " ".join(f"{name}={value:g}" for name, value in row["metrics"].items() if value is not None)
-    size = f"{row['bytes'] / 1e6:.1f} MB"
     more = " ".join([*row["pointers"], *(["pinned"] if row["pinned"] else [])])
-    place = f"step {row['step']:<8} attempt {row['attempt']:<3} {row['reason']:<8} {size:>9}"
+    place = f"step {row['step']:<8} attempt {row['attempt']:<3} {row['reason']:<8} {size(row['bytes']):>9}"
     why = f": {row['failed']}" if row["failed"] else ""
     return f"{row['name']:<20} {mark:<12} {place}  {metrics}  {more}".rstrip() + why

@@ -10,8 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from assay.core.sizes import size
 from assay.live.watch import Alert, Checkpoint, Frame, Metric, Progress
-from assay.report._view.text import duration, one_line, size
+from assay.report._view.text import duration, one_line
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SEVERITY = {"critical": ("✗", "bold red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from assay import __version__, registry
 from assay.core.ports import Component
+from assay.core.sizes import size
 from assay.core.study import AdapterRef
 from assay.core.vocabulary import Verb
 from assay.ledger.home import find_home
@@ -51,7 +52,7 @@ def doctor(as_json: bool) -> int:
     result_console().print(table)
     free = free_bytes(home)
     click.echo(f"\nassay {__version__}, Python {platform.python_version()}; ledger folder {home}", err=True)
-    click.echo(f"free there: {free / 1e9:.1f} GB" if free is not None else "free there: unknown", err=True)
+    click.echo(f"free there: {size(free)}" if free is not None else "free there: unknown", err=True)
     return 0
 
 

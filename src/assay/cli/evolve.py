@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,19 @@ _SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
+def _a_number(_: click.Context, option: click.Parameter, value: float) -> float:
+    # NaN passes every comparison of a range
+    if math.isnan(value):
+        raise click.BadParameter("nan is no number.", param=option)
+    return value
+
+
 @click.command()
 @_SPEC
 @_SET
 @click.option(
     "--margin", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
-    help="Loss in the pass rate that is tolerated of a shorter text.",
+    callback=_a_number, help="Loss in the pass rate that is tolerated of a shorter text.",
 )  # fmt: skip
 @click.option("--max-runs", type=click.IntRange(min=1), default=600, show_default=True, help="Of the search.")
 @_JSON

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from assay.core.errors import AssayError
     from assay.core.tuning_record import TuningRecord
     from assay.ledger.home import Home
 
@@ -26,14 +26,22 @@ if TYPE_CHECKING:
 @click.option("--keep", type=click.IntRange(min=1), help="Keep only so many of the newest runs in the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def export(studies: tuple[str, ...], file: Path, keep: int | None, as_json: bool) -> int:
-    """Write tuning studies, and imported runs, as tables tune_runs and tune_trials. All of them if none is named."""
-    from assay.core.errors import UsageError
+    """Write tuning studies, and imported runs, as tables tune_runs and tune_trials. All of them if none is named.
+
+    Of all, those that cannot be read are named and left out; the exit code is then 7.
+    """
+    from assay.core.errors import LedgerBroken, UsageError
     from assay.ledger.export_sqlite import export_runs
     from assay.ledger.home import Home, find_home
 
     home = Home(find_home(), create=False)
-    records = {r.recommendation.run_id: r for r in _records(home)}
+    records, broken = _records(home)
+    if damaged := [broken[name] for name in studies if name in broken]:
+        raise damaged[0]
     unknown = [name for name in studies if name not in records]
+    left_out = broken if unknown or not studies else {}
+    for name, error in left_out.items():
+        click.echo(f"cannot be read: {name}: {error}", err=True)
     if unknown:
         raise UsageError(
             f"no tuning run {unknown[0]!r}",
@@ -45,24 +53,46 @@ def export(studies: tuple[str, ...], file: Path, keep: int | None, as_json: bool
     count = export_runs(file, chosen, keep=keep)
     if as_json:
         runs = [r.recommendation.run_id for r in chosen]
-        click.echo(json.dumps({"schema": "export/1", "file": str(file), "runs": runs}, indent=2))
+        told = {"schema": "export/1", "file": str(file), "runs": runs, "left_out": list(left_out)}
+        click.echo(json.dumps(told, indent=2))
     else:
         click.echo(f"{file}: {count} run{'' if count == 1 else 's'}")
+    if left_out:
+        names = ", ".join(list(left_out)[:5])
+        raise LedgerBroken(
+            f"left out what cannot be read: {names}", where=str(file), next="`assay verify STUDY`"
+        )
     return 0
 
 
-def _records(home: Home) -> Iterator[TuningRecord]:
-    """Of every tuning study, one without an end as far as it came, then the imported ones."""
+def _records(home: Home) -> tuple[dict[str, TuningRecord], dict[str, AssayError]]:
+    """Tuning studies, one without an end as far as it came, and imported runs; and by name what cannot be read."""
     from assay.cli.tune_progress import at_work, record_of
+    from assay.core.errors import LedgerBroken, UnreadableInput
     from assay.ledger.projections import histories
-    from assay.ledger.tuning_records import imported
+    from assay.ledger.tuning_records import imported_files, imported_run
 
     known = histories(home.ledger.read())
     running = at_work(home, known)
+    found: dict[str, TuningRecord] = {}
+    broken: dict[str, AssayError] = {}
     for name, history in known.items():
-        if (record := record_of(home, history, alive=name == running)) is not None:
-            yield record
-    yield from imported(home.folder)
+        try:
+            if (record := record_of(home, history, alive=name == running)) is not None:
+                found[name] = record
+        except LedgerBroken as error:
+            broken[name] = error
+    runs = []
+    for path in imported_files(home.folder):
+        try:
+            runs.append(imported_run(path))
+        except (LedgerBroken, UnreadableInput) as error:
+            broken[path.name] = error
+    for run in sorted(runs, key=lambda r: r.recommendation.started_at):
+        found.setdefault(
+            run.recommendation.run_id, run
+        )  # what was measured here outranks what another tool said
+    return found, broken
 
 
 @click.command("import")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.core.fit import size
+from assay.core.sizes import size
 
 if TYPE_CHECKING:
     from assay.core.fit import FitLine, MachineMemory, MemoryEstimate, ModelShape

@@ -148,8 +148,12 @@ def gate() -> None:
 
 
 @gate.command(cls=JsonCommand)
-@click.argument("candidate", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("--source", type=click.Path(path_type=Path), help="The checkpoint that it was made from.")
+@click.argument("candidate", metavar="[DIR]", required=False, type=click.Path(path_type=Path, readable=False))
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path, readable=False),
+    help="The checkpoint that it was made from.",
+)
 @click.option("--recipe", help="What it was meant to be: nvfp4, fp8, W4A16, Q4_0, ...")
 @click.option(
     "--recipe-table", type=click.Path(path_type=Path), help="YAML with recipes of your own beside Assay's."

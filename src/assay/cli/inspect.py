@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from assay.core.sizes import size
+
 if TYPE_CHECKING:
     from assay.core.checkpoint import Checkpoint, Module
     from assay.core.verdict import Reason, Verdict
@@ -18,10 +20,10 @@ SCHEMA = "inspect/1"
 
 
 @click.command()
-@click.argument("path", metavar="DIR|FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="DIR|FILE", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--source",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="The checkpoint that it was made from: compares the two.",
 )
 @click.option(
@@ -173,13 +175,6 @@ def _headline(found: Checkpoint) -> str:
     bits = f", {8 * found.weight_bytes / found.parameters:.2f} bits a weight" if found.parameters else ""
     facts: Mapping[str, Any] = found.facts
     return (
-        f"{found.format}{method}; {_size(found.weight_bytes)}{bits}; {found.parameters:,} weights in "
+        f"{found.format}{method}; {size(found.weight_bytes)}{bits}; {found.parameters:,} weights in "
         f"{facts.get('tensors', 0):,} tensors of {len(found.modules):,} modules"
     )
-
-
-def _size(count: int) -> str:
-    for unit, step in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= step:
-            return f"{count / step:.2f} {unit}"
-    return f"{count} bytes"

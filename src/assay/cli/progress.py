@@ -16,6 +16,7 @@ from rich.text import Text
 from assay.core.decision import Decision, GateLine
 from assay.core.vocabulary import Outcome, Status
 from assay.engine.observer import Observer, Progress
+from assay.report.decision import COLOUR, is_reading, launched
 
 STYLE = {
     Status.PASS: "green",
@@ -171,7 +172,9 @@ def _line(progress: Progress) -> Text | None:
             return Text(f"  {progress.step:<15} {progress.wall_s or 0:.1f} s")
         case "retry":
             return Text(f"  {progress.step}: {progress.message}", style="yellow")
-        case "gate" if progress.line:
+        case "gate" if progress.line and not is_reading(
+            progress.line
+        ):  # of a reading the Decision says the same
             return _gate(progress.line)
         case "decision" if progress.decision:
             return _decision(progress.decision)
@@ -188,7 +191,9 @@ def _gate(line: GateLine) -> Text:
 
 
 def _decision(decision: Decision) -> Text:
-    word = "interrupted" if decision.interrupted else decision.outcome.value
-    text = Text("  ")
-    text.append(word, style=STYLE[decision.outcome])
-    return text.append(f"  {decision.candidate}: {decision.sentence}")
+    word, sentence = "interrupted" if decision.interrupted else decision.outcome.value, decision.sentence
+    style = STYLE[decision.outcome]
+    if not decision.interrupted and (launch := launched(decision.gates)) is not None:
+        word, sentence = launch
+        style = COLOUR[word]
+    return Text("  ").append(word, style=style).append(f"  {decision.candidate}: {sentence}")

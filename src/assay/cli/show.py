@@ -214,14 +214,31 @@ def _echo_event(row: Mapping[str, Any]) -> None:
         "step.started": lambda: f"  {data['step']} ...",
         "step.finished": lambda: f"  {data['step']} {data['wall_s']:.1f} s",
         "step.retried": lambda: f"  {data['step']}: again after {data['after']['failure_class']}",
-        "verdict.recorded": lambda: "  {status:<12} {gate}: {detail}".format(**data["line"]),
-        "decision.recorded": lambda: "  {outcome}  {candidate}: {sentence}".format(**data["decision"]),
+        "verdict.recorded": lambda: _judged(data["line"]),
+        "decision.recorded": lambda: _decided(data["decision"]),
         "study.closed": lambda: f"{data['outcome']}: {data['why']}",
     }
     text = texts.get(row["type"])
     try:
         click.echo(f"{row['at'][11:19]} {text() if text else row['type']}")
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         from assay.ledger.projections import damaged
 
         raise damaged(row) from error
+
+
+def _judged(line: Mapping[str, Any]) -> str:
+    from assay.core.decision import GateLine
+    from assay.report.decision import launched
+
+    word, _ = launched([GateLine.from_json(line)]) or (line["status"], "")
+    return f"  {word:<12} {line['gate']}: {line['detail']}"
+
+
+def _decided(decision: Mapping[str, Any]) -> str:
+    from assay.core.decision import GateLine
+    from assay.report.decision import launched
+
+    gates = () if decision["interrupted"] else map(GateLine.from_json, decision["gates"])
+    word, sentence = launched(gates) or (decision["outcome"], decision["sentence"])
+    return f"  {word}  {decision['candidate']}: {sentence}"

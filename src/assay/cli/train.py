@@ -337,7 +337,8 @@ def _exit_code(fields: Mapping[str, Any], critical: list[Any], *, interrupted: b
 def _lines(summary: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[str]:
     """The summary for people."""
     from assay.cli.dashboard import value
-    from assay.report._view.text import duration, one_line, plain, size
+    from assay.core.sizes import size
+    from assay.report._view.text import duration, one_line, plain
 
     how = fields["signal"] or (
         f"exit {fields['exit_code']}" if fields["exit_code"] is not None else "no exit known"

@@ -56,11 +56,6 @@ class Decision(Noun):
         """Only ACCEPT keeps."""
         return self.outcome is Outcome.ACCEPT
 
-    @property
-    def not_reached(self) -> tuple[str, ...]:
-        """Gates that were never asked."""
-        return tuple(g.gate for g in self.gates if g.status is None)
-
 
 def fold(lines: Iterable[GateLine]) -> Outcome:
     """Fold gate lines into one word.

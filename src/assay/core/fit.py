@@ -249,13 +249,3 @@ class FitLine(Noun):
     """Which memory: `memory`, or the accelerator."""
     detail: str
     """The reason in one sentence."""
-
-
-def size(count: int | None) -> str:
-    """Bytes in binary units, three digits; a dash where it is not known."""
-    if count is None:
-        return "-"
-    for unit, step in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= step:
-            return f"{count / step:.2f} {unit}" if count < 10 * step else f"{count / step:.1f} {unit}"
-    return f"{count} B"

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from assay.core.artifact_text import Edit
 
-Purpose: TypeAlias = Literal["train", "minibatch", "select", "minimize"]
+Purpose: TypeAlias = Literal["train", "minibatch", "select", "minimize", "canary"]
 
 
 class Wanted(NamedTuple):

@@ -155,7 +155,8 @@ def _word(
     if worse:
         return _Word(Status.FAIL, Outcome.REGRESSION, f"worse on {_name(worse)}, and every task is guarded")
     if not few and found.is_better(look, bar):
-        return _Word(Status.PASS, Outcome.ACCEPT, "better {where}")
+        much = "" if found.lower > 0.0 else ", though not by how much"
+        return _Word(Status.PASS, Outcome.ACCEPT, f"better {{where}}{much}")
     if equivalent and not (few and policy.estimand == "population"):
         return _Word(Status.PASS, Outcome.ACCEPT, f"no worse by {margin:.2f} or more {{where}}, and shorter")
     if few:
@@ -292,7 +293,7 @@ def _figures(runs: AgentRuns, arms: tuple[Arm, Arm]) -> dict[str, Any]:
         "broken_down": {a.name: a.broken for a in arms},
         "tampered": {a.name: a.tampered for a in arms},
         "known_cost": sum(c for c in costs if c is not None),
-        "runs_without_cost": sum(c is None for c in costs),
+        "runs_without_cost": sum(r.assumed(None) is None for r in runs.runs),
         "isolation": runs.isolation,
     }
 

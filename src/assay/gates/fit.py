@@ -21,9 +21,9 @@ from assay.core.fit import (
     MemoryPart,
     ModelShape,
     Serving,
-    size,
 )
 from assay.core.gate import Policy
+from assay.core.sizes import size
 from assay.core.verdict import Reason, Verdict
 from assay.core.vocabulary import FailureClass, Outcome, Status
 from assay.gates._fit import parts

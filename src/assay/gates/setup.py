@@ -132,6 +132,7 @@ def _count(value: Any) -> bool:
 
 
 def _size(count: float) -> str:
+    """Not `core.sizes`: it stands in verdicts that ledgers keep, and they must derive again word for word."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

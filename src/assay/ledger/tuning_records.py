@@ -42,8 +42,21 @@ def imported(folder: Path) -> list[TuningRecord]:
     Raises:
         LedgerBroken, UnreadableInput: if a file of them was damaged.
     """
-    found = [_record(read_json(p), str(p)) for p in sorted((folder / FOLDER).glob("*.json"))]
-    return sorted(found, key=lambda r: r.recommendation.started_at)
+    return sorted(map(imported_run, imported_files(folder)), key=lambda r: r.recommendation.started_at)
+
+
+def imported_files(folder: Path) -> list[Path]:
+    """The files of the imported runs of a `.assay` folder."""
+    return sorted((folder / FOLDER).glob("*.json"))
+
+
+def imported_run(path: Path) -> TuningRecord:
+    """One imported run.
+
+    Raises:
+        LedgerBroken, UnreadableInput: if its file was damaged.
+    """
+    return _record(read_json(path), str(path))
 
 
 def keep_imported(folder: Path, record: TuningRecord) -> Path:
@@ -55,8 +68,8 @@ def keep_imported(folder: Path, record: TuningRecord) -> Path:
     claimed = record.model_copy(update={"provenance": Provenance.SELF_REPORTED})
     # a run's id comes from a file of somebody: it names no path
     name = claimed.recommendation.content_digest.removeprefix("sha256:")[:16]
-    for path in (folder / FOLDER).glob("*.json"):
-        if _record(read_json(path), str(path)).recommendation.run_id == claimed.recommendation.run_id:
+    for path in imported_files(folder):
+        if imported_run(path).recommendation.run_id == claimed.recommendation.run_id:
             name = path.stem
     place = folder / FOLDER / f"{name}.json"
     write_json(place, claimed.to_json())

@@ -31,9 +31,10 @@ FREE_SPACE = "free space there, then the same `assay train` again: it goes on fr
 """What to do about a full disk under a training."""
 KEEPER = Path(keeper.__file__)
 START_LIMIT_S = 30.0
+LOG_LIMIT_BYTES = 64 << 20
+"""Of the recorded output of one attempt; beyond it the middle is cut out."""
 DELIBERATE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU})
 """Signals that somebody sends; the others are the command's own fault."""
-LOG_TAIL_BYTES = 8_000
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,7 @@ def _keeper(start: Start, program: str, log: Path, status: Path) -> subprocess.P
         "command": [program, *start.command[1:]],
         "cwd": str(start.cwd),
         "log": str(log),
+        "log_limit_bytes": LOG_LIMIT_BYTES,
         "status": str(status),
         "timeout_s": start.limit_s,
         "grace_s": start.grace_s,

@@ -88,9 +88,10 @@ def diagnose(experiment: Experiment, around: Mapping[str, Surroundings]) -> Diag
         )
     elif last is not None and last.outcome in ("killed", "crashed", "lost") and not incidents:
         mechanism.append(_death(last))
-    if incidents or mechanism or (last is not None and last.training_reason == "stopped"):
+    ruined = any(a.number in RUINOUS for a in incidents)
+    if ruined or (last is not None and not _completed(last)):
         ideas.append(_resume(experiment, good, incidents))
-    else:
+    elif all(a.severity == "info" for a in incidents):
         ideas += _healthy(experiment)
     return Diagnosis(
         experiment=experiment.id,
@@ -262,6 +263,14 @@ def _before(experiment: Experiment, newest: CheckpointRecord, began: int) -> str
     return (
         f"{newest.name} was saved after the fault began (step {began}): `assay checkpoint restore {experiment.id} "
         f"--name {chosen}`, then `assay train --resume {experiment.id}` goes on from there."
+    )
+
+
+def _completed(last: Attempt) -> bool:
+    """Whether it went to its end, so that nothing is left to resume."""
+    return last.outcome in ("", "exited") and (last.training_reason or last.outcome) in (
+        "completed",
+        "exited",
     )
 
 

@@ -109,6 +109,7 @@ class FollowText:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 if size <= self.offset:
+                    self.offset = size  # its middle was cut out: what comes next is appended
                     return ""
                 skipped = max(0, size - self.offset - self._limit)
                 file.seek(self.offset + skipped)

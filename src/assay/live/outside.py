@@ -7,7 +7,6 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -135,8 +134,3 @@ def oom_kills() -> int | None:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return None
-
-
-def as_facts(seen: Seen) -> dict[str, Any]:
-    """One look as plain values."""
-    return {k: v for k, v in vars(seen).items() if v is not None}

@@ -21,6 +21,7 @@ from assay.live.outside import Outside, Seen
 from assay.live.watch import Story, mapping, moment_s, number
 from assay.track import experiments, files, system
 
+ALERTS = "alerts.jsonl"
 TICK_S = 0.25
 LOOK_EVERY_S = 1.0
 """Looking at a process tree costs milliseconds."""
@@ -101,7 +102,7 @@ class Supervisor:
         self.story = Story(self.folder.name)
         self._events = Follow(self.folder / "events.jsonl")
         self._rows = Follow(self.folder / "metrics.jsonl")
-        self._alerts = Follow(self.folder / "alerts.jsonl")
+        self._alerts = Follow(self.folder / ALERTS)
         self._outside: Outside | None = None
         self._looked = self._began = time.monotonic()
         self._heard_s = time.time()
@@ -162,7 +163,9 @@ class Supervisor:
         """Say in the record that a checker looks: without it "no alert" and "nobody looked" are the same."""
         if self.judge is None:
             return
-        fields = {"state": state, "by": self.by, "pid": os.getpid()}
+        fields: dict[str, Any] = {"state": state, "by": self.by, "pid": os.getpid()}
+        if state == "ended" and (size := files.size_of(self.folder / ALERTS)):
+            fields["sizes"] = {ALERTS: size}
         with contextlib.suppress(OSError):
             files.append_event(self.folder, "watched", self.attempt, fields)
 

@@ -45,8 +45,6 @@ class Thresholds(Policy):
     """Spikes in a row that are a divergence at once."""
     divergence_jump_rows: int = Field(default=2, ge=1)
     """The same after the learning rate jumped."""
-    lr_jump: float = Field(default=3.0, gt=1)
-    """A learning rate over this multiple of its recent median names the cause of what follows."""
     sweep_rows: int = Field(default=15, ge=5)
     """A learning rate that grew by a constant factor for so many rows is a learning-rate finder: not judged."""
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from assay.live.following import Follow
 from assay.live.watch import Attempt, Frame, Story, told
+from assay.readers.training.lines import require_readable
 from assay.track import experiments, files
 
+LINES = ("events.jsonl", "metrics.jsonl", "alerts.jsonl")
 CATCH_UP_S = 2.0
 """Longest time that one frame spends on reading: a large history is shown in parts."""
 STATUS_EVERY_S = 1.0
@@ -19,14 +21,17 @@ class Watched:
 
     Args:
         folder: the experiment's own.
+
+    Raises:
+        UnreadableInput: if the operating system refuses to read it. What goes away later is waited for.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.story = Story(folder.name)
-        self._events = Follow(folder / "events.jsonl")
-        self._rows = Follow(folder / "metrics.jsonl")
-        self._alerts = Follow(folder / "alerts.jsonl")
+        for name in LINES:
+            require_readable(folder / name)
+        self._events, self._rows, self._alerts = (Follow(folder / name) for name in LINES)
         self._status_at = 0.0
 
     def read(self) -> bool:

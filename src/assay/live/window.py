@@ -168,7 +168,6 @@ class Window:
     """Rows that an evaluation looks at, from the facts about the data."""
     signals: dict[str, Track] = field(default_factory=lambda: {n: Track() for n in SIGNALS})
     lr_changed: bool = False
-    lr_restarted: bool = False
     lr_abrupt_row: int | None = None
     """Row at which the learning rate fell by a large factor within two rows."""
     lr_jump_row: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.core.canon import short
+from assay.core.decision import GateLine
+from assay.core.sizes import size
+from assay.core.tuning import ReadingState
+from assay.core.vocabulary import Outcome, Status
 from assay.report.console import result_console
 
 COLOUR = {
@@ -22,7 +26,29 @@ COLOUR = {
     "PASS": "green",
     "FAIL": "red",
     "ERROR": "magenta",
+    ReadingState.MEASURED.value: "green",
+    ReadingState.INVALID.value: "yellow",
 }
+_READING = "reading-"
+_INVALID = "not a valid measurement"
+"""How the gate of a launch begins where it has no figure."""
+
+
+def launched(gates: Iterable[GateLine]) -> tuple[str, str] | None:
+    """A launch of a tuning study in a word and its figure; None for any other trial, and for one that failed.
+
+    A launch proves nothing by itself, so its trial is INCONCLUSIVE at best, which tells a person nothing.
+    """
+    line = next((g for g in gates if is_reading(g)), None)
+    if line is None:
+        return None
+    word = ReadingState.INVALID if line.detail.startswith(_INVALID) else ReadingState.MEASURED
+    return word.value, line.detail
+
+
+def is_reading(line: GateLine) -> bool:
+    """Whether a gate only took the reading of a launch, and found nothing against the setting."""
+    return line.gate.startswith(_READING) and line.status is Status.INCONCLUSIVE
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
@@ -35,9 +61,13 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     table = Table.grid(padding=(0, 2), pad_edge=False)
     for trial in summary["trials"]:
         outcome = "interrupted" if trial["interrupted"] else trial["outcome"] or "running"
-        size = f"{trial['artifact']['size_bytes'] / 1e6:.2f} MB" if trial["artifact"] else ""
-        line = (Text(trial["candidate"], style="bold"), Text(outcome, style=COLOUR.get(outcome, "dim")), size)
-        table.add_row(Text("  "), *line, Text(trial["sentence"]))
+        sentence = trial["sentence"]
+        if outcome == Outcome.INCONCLUSIVE:
+            launch = launched(map(GateLine.from_json, trial["gates"]))
+            outcome, sentence = launch or (outcome, sentence)
+        held = f"{size(trial['artifact']['size_bytes'])} with all files" if trial["artifact"] else ""
+        line = (Text(trial["candidate"], style="bold"), Text(outcome, style=COLOUR.get(outcome, "dim")), held)
+        table.add_row(Text("  "), *line, Text(sentence))
     console.print(table)
     if summary["why"]:
         console.print(Text(f"  ended because {summary['why']}", style="dim"))

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from assay.core.evidence import Artifact
 from assay.core.ports import Component
+from assay.core.sizes import size
 from assay.core.study import Step, Study
 from assay.flows.release import ReleaseSpec, plan
 from assay.gates._compare.looks import planned_items
@@ -116,7 +117,7 @@ def print_plan(described: Mapping[str, Any], console: Console | None = None) -> 
     _print_steps(console, described)
     _print_ladder(console, described)
     _print_deciding(console, described["deciding"])
-    console.print(Text(f"\nDisk: about {described['disk_bytes'] / 1e6:.1f} MB for the artifacts"))
+    console.print(Text(f"\nDisk: about {size(described['disk_bytes'])} for the artifacts"))
     console.print(Text("Changes: " + "; ".join(described["changes"])), soft_wrap=True)
     missing = [c for c in described["components"] if c["state"] != "ready"]
     for c in missing:

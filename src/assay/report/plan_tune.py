@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from assay.core.evidence import Artifact
-from assay.core.fit import size
 from assay.core.ports import Component
+from assay.core.sizes import size
 from assay.flows.tune import TuneSpec, inert, plan, searched, tuning_plan
 from assay.report._view.text import duration
 from assay.report.console import result_console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +20,9 @@ def filled(word: str, values: Mapping[str, str]) -> str:
 
     Args:
         word: may hold `{name}`.
-        values: name → what is put in; other braces stay as they are.
+        values: name → what is put in, and not looked at again; other braces stay as they are.
     """
-    for name, value in values.items():
-        word = word.replace(f"{{{name}}}", value)
-    return word
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), word)
 
 
 def missing(program: str) -> str:

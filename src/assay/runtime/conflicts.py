@@ -51,8 +51,6 @@ class Conflict:
     pid: int | None = None
     service: str = ""
     """The unit or label that manages it: what `--drain` may name."""
-    manager: str = ""
-    """`systemd`, `systemd-user` or `launchd`."""
 
 
 def find(port: int = 0, *, ours: Collection[int] = ()) -> tuple[Conflict, ...]:
@@ -157,9 +155,7 @@ def _listening(port: int, ours: Collection[int]) -> Iterator[Conflict]:
     for pid in (p for p in pids if p not in ours):
         service, manager = _managed(pid)
         held = f", held by {manager} as {service}" if service else ""
-        yield Conflict(
-            "listener", f"{listeners.describe(pid)} listens on port {port}{held}", pid, service, manager
-        )
+        yield Conflict("listener", f"{listeners.describe(pid)} listens on port {port}{held}", pid, service)
     if not pids and not listeners.port_is_free("127.0.0.1", port):
         yield Conflict("listener", f"a process of another user listens on port {port}")
 
@@ -178,7 +174,6 @@ def _engines(ours: Collection[int]) -> Iterator[Conflict]:
                     f"{name} runs already: {listeners.describe(process.pid)}{held}",
                     process.pid,
                     service,
-                    manager,
                 )
 
 
@@ -205,7 +200,7 @@ def _units() -> Iterator[Conflict]:
             "--no-legend",
         )
         for unit in running_units(_output(line)):
-            yield Conflict("service", f"{manager} runs {unit}", None, unit, manager)
+            yield Conflict("service", f"{manager} runs {unit}", None, unit)
 
 
 def _managed(pid: int) -> tuple[str, str]:

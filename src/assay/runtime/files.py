@@ -17,6 +17,7 @@ from assay.core import hub
 from assay.core.canon import PREFIX
 from assay.core.errors import AssayError, ComponentFailed, UnreadableInput, UsageError
 from assay.core.evidence import Artifact
+from assay.core.sizes import size
 from assay.core.vocabulary import FailureClass
 
 CHUNK_BYTES = 1 << 20
@@ -41,7 +42,7 @@ def explained(error: OSError, place: Path, *, then: str = RESUME) -> AssayError:
     reason = error.strerror or str(error)
     if error.errno in _NO_SPACE:
         free = free_bytes(place)
-        room = "" if free is None else f"; {free / 1e6:.0f} MB are free"
+        room = "" if free is None else f"; {size(free)} are free"
         return ComponentFailed(
             f"no space left on the disk{room}",
             failure_class=FailureClass.INFRA_TRANSIENT,

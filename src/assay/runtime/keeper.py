@@ -9,6 +9,8 @@ Started as ``python -I -S keeper.py CONFIG``; the configuration is that of the g
 - The end is asked for from the top: each direct child gets one SIGTERM, and what it leaves behind gets its own.
   A trainer that saves a checkpoint on SIGTERM then still has its loader workers. SIGKILL reaches all.
 - SIGINT to us means at once: no grace.
+- The log is kept below a limit by cutting out its middle. The command writes into the file itself, so that neither
+  our death nor our slowness stops it.
 """
 
 # It runs without site-packages, like the guard.
@@ -32,6 +34,8 @@ else:
     import guard
 
 CANNOT_EXECUTE = 127
+LOOK_S = 1.0
+"""Between two looks at the size of the log."""
 
 
 class Keeper(guard.Guard):
@@ -41,6 +45,8 @@ class Keeper(guard.Guard):
     """SIGINT arrived: whatever is left is killed without grace."""
     hold = told = -1
     """Ends of the pipes that hold the child back, and that tell why it could not be executed."""
+    left_out = 0
+    """Bytes that were cut out of the log."""
 
     def noted(self, number: int, frame: object) -> None:
         """SIGINT ends the grace; the rest is as in the guard."""
@@ -72,6 +78,7 @@ class Keeper(guard.Guard):
             return 1
         self.watch(wake)
         self.sweep()
+        self.shorten()
         with contextlib.suppress(OSError):
             self.write()
         return 0
@@ -142,7 +149,10 @@ class Keeper(guard.Guard):
             if left is not None and left <= 0:
                 self.ending = "timed_out"
                 break
-            readable, _, _ = select.select([*watched, wake], [], [], left)
+            self.shorten()
+            readable, _, _ = select.select(
+                [*watched, wake], [], [], LOOK_S if left is None else min(left, LOOK_S)
+            )
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 512)
             if 0 in readable and not os.read(0, 512):
@@ -158,6 +168,28 @@ class Keeper(guard.Guard):
             os.close(log)
         with contextlib.suppress(OSError):
             self.write()
+
+    def shorten(self) -> None:
+        """Cut the middle out of a log that is over its limit: an eighth of the limit stays of either end.
+
+        What the command writes between our look and the cut is lost; it appends, so what follows stands in order.
+        """
+        limit: int = self.config["log_limit_bytes"]
+        with contextlib.suppress(OSError):
+            log = os.open(self.config["log"], os.O_RDWR | os.O_APPEND)
+            try:
+                size, head = os.fstat(log).st_size, self.config["log_offset"] + limit // 8
+                if size - self.config["log_offset"] <= limit:
+                    return
+                end = os.pread(log, limit // 8, size - limit // 8)
+                os.ftruncate(log, head)
+                self.left_out += size - head - len(end)
+                said = f"\n[assay] about {self.left_out} bytes of output are left out here: a log has at most {limit}\n"
+                rest = memoryview(said.encode() + end)
+                while rest:
+                    rest = rest[os.write(log, rest) :]
+            finally:
+                os.close(log)
 
     def reap(self) -> bool:
         """As the guard does, and keep what the command used."""

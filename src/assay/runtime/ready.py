@@ -82,8 +82,6 @@ class Ready:
     answered_model: str
     text: str
     """The token that came back."""
-    route: str
-    """The path that gave it."""
 
 
 class NotReady(ComponentFailed):
@@ -187,7 +185,7 @@ def prove(http: httpx.Client, probe: Probe, timeout_s: float = TOKEN_TIMEOUT_S) 
         answered = answer.body.get("model") if isinstance(answer.body, dict) else None
         _require_model(probe, answered, listed)
         if text := _text(answer.body):
-            return Ready(answered or probe.model, text, path)
+            return Ready(answered or probe.model, text)
         reason = f"{path} answered 200 without any text"
     raise Mute(reason)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assay.core.errors import ComponentFailed, UsageError
+from assay.core.sizes import size
 from assay.core.suite import Fixture, Task, why_unsafe
 from assay.core.vocabulary import FailureClass
 from assay.runtime.files import digest_file, explaining
@@ -113,7 +114,7 @@ class Workspace:
         total = sum(p.stat().st_size for p in wanted.values())
         if total > COLLECT_LIMIT_BYTES:
             raise ComponentFailed(
-                f"the agent left {total / 1e9:.1f} GB to be judged",
+                f"the agent left {size(total)} to be judged",
                 failure_class=FailureClass.POINT_INFEASIBLE,
                 where=str(self.work),
                 next="name what counts in `collect`",

@@ -169,3 +169,20 @@ def test_recorded_runs_without_canaries_are_judged_where_none_is_required(
     assert "canary: 0 runs" in missed.out
     found = assay(*asked, "--policy", "require_canary=false", "--policy", "growth=off")
     assert json.loads(found.out)["decision"] == "ACCEPT", found.out[:500]
+
+
+@pytest.mark.parametrize("margin", ["nan", "inf", "-inf", "0", "1"])
+def test_a_margin_is_a_share(assay: Call, spec_file: Path, margin: str) -> None:
+    """What is no number between 0 and 1 is a mistake of the option, not of the spec: exit code 2."""
+    found = assay("minimize", spec_file, f"--margin={margin}")
+    assert found.code == 2
+    assert "--margin" in found.err
+
+
+@pytest.mark.parametrize("command", ["plan", "minimize", "ablate"])
+@pytest.mark.parametrize("key", ["deploy.min_gain=.nan", "deploy.growth_slope=.inf", "agent.timeout_s=.inf"])
+def test_numbers_are_finite(assay: Call, spec_file: Path, command: str, key: str) -> None:
+    """NaN and infinity are refused by every command that reads the spec."""
+    found = assay(command, spec_file, "--set", key)
+    assert found.code == 2
+    assert f"{key.partition('=')[0]}: Input should be a finite number" in found.err

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +126,76 @@ def test_files_that_are_none(assay: Call, tmp_path: Path) -> None:
     (folder / "config.json").write_text("{")
     said = assay("fit", folder)
     assert (said.code, "config.json" in said.err) == (2, True)
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose files, and what lies in `shut`, this user may not read; root may read everything, so we act it."""
+    opened, there = Path.open, Path.exists
+
+    def refused(path: Path) -> PermissionError:
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def open_(path: Path, *arguments: Any, **more: Any) -> Any:
+        if tmp_path in path.absolute().parents:
+            raise refused(path)
+        return opened(path, *arguments, **more)
+
+    def exists(path: Path) -> bool:
+        if "shut" in path.parts:
+            raise refused(path)
+        return there(path)
+
+    for name in ("model.gguf", "folder/config.json", "weights/model.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}")
+    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr(Path, "exists", exists)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["fit", "inspect"])
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("model.gguf", "model.gguf"),
+        ("weights", "model.safetensors"),
+        ("shut/model.gguf", "shut/model.gguf"),
+    ],
+)
+def test_what_may_not_be_read_is_named_with_what_helps(
+    assay: Call, locked: Path, command: str, model: str, named: str
+) -> None:
+    """The file and the remedy; no errno, and never `no such model` of one that nobody could look at."""
+    said = assay(command, locked / model)
+    said.refused(2, f"{named}: cannot be read: Permission denied", "readable for this user")
+    assert "Errno" not in said.err
+
+
+def test_a_config_that_may_not_be_read_is_named(assay: Call, locked: Path) -> None:
+    """It is not taken for a model without one."""
+    assay("fit", locked / "folder").refused(2, "config.json: cannot be read: Permission denied")
+
+
+def test_a_checkpoint_that_may_not_be_read_is_no_verdict_on_it(assay: Call, locked: Path) -> None:
+    """`gate checkpoint` says the same, as JSON."""
+    said = assay("gate", "checkpoint", locked / "model.gguf", "--source", locked / "model.gguf")
+    assert said.code == 2
+    assert "cannot be read: Permission denied. Next: make it" in said.json["detail"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["fit", "inspect"])
+def test_a_folder_that_lists_and_does_not_open_is_named(tmp_path: Path, command: str) -> None:
+    """Really without the right, as root gives it up too: the names are told, what is behind them is not."""
+    (tmp_path / "model" / "inner").mkdir(parents=True)
+    (tmp_path / "model").chmod(0o600)
+    call = [sys.executable, "-m", "assay", command, "model"]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root reads everything")
+        call = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *call]
+    said = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (tmp_path / "model").chmod(0o700)
+    assert said.returncode == 2, said.stderr
+    assert "model/inner: cannot be listed: Permission denied. Next: make it" in said.stderr

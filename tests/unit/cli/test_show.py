@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from assay.adapters.apply import directory
 from assay.core.errors import Interrupted
+from assay.core.evidence import Artifact
+from assay.core.study import AdapterRef
 from assay.engine.study import StudyLoop
 from assay.ledger.home import Home
+from assay.runtime.files import artifact
 from assay.testing.fakes import FakeComponents, Script, fake_study
 from cli_call import Call
 
@@ -211,3 +216,67 @@ def test_write_lock_names_the_process(assay: Call, home: Path) -> None:
             assay(*line).refused(7, f"another assay is running (process {os.getpid()})", "`assay watch`")
         assert assay("ls").code == 0
         assert assay("show", "fake-1").code == 0
+
+
+class Publishing(FakeComponents):
+    """Fakes whose accepted candidate is really published to a folder."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(Script({"source": 0.9, "a": 0.9}))
+        self._target = target
+
+    def apply(self, ref: AdapterRef) -> Any:
+        """The folder."""
+        return directory.Adapter(directory.Options(path=str(self._target)))
+
+    def pin(self, path: Path) -> Artifact:
+        """The digest that `verify` asks for."""
+        return artifact(path)
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that a study has published."""
+    (source := tmp_path / "source").mkdir()
+    (source / "weights").write_text("source")
+    home = Home(tmp_path / ".assay", create=True)
+    study = fake_study(source, ("a",)).model_copy(update={"source": artifact(source)})
+    components = Publishing(tmp_path / "published")
+    StudyLoop(
+        study, ledger=home.ledger, store=home.store, components=components, folder=home.study(study.id)
+    ).run()
+    home.ledger.close()
+    monkeypatch.setattr("assay.registry.gate", components.gate)
+    return tmp_path / "published"
+
+
+def test_verify_holds_a_published_folder_against_what_was_judged(assay: Call, published: Path) -> None:
+    """Untouched it holds, also with a file that a person put beside the others."""
+    (published / "README.md").write_text("ours")
+    said = assay("verify", "fake-1")
+    assert said.code == 0, said.err
+    assert "✓ published" in said.out
+
+
+@pytest.mark.parametrize("harm", ["change", "remove"])
+def test_verify_notices_a_changed_published_folder(assay: Call, published: Path, harm: str) -> None:
+    """A published file that is another, or gone, is named with exit code 7; what was judged is untouched."""
+    weights = published / "weights"
+    if harm == "change":
+        weights.write_bytes(weights.read_bytes() + b"x")
+    else:
+        weights.unlink()
+    said = assay("verify", "fake-1")
+    assert said.code == 7
+    assert "published fake-1-1" in said.err
+    assert "not what was judged: weights" in said.err
+    checks = [c for c in assay("verify", "fake-1", "--json").json["checks"] if c["ok"] is False]
+    assert [c["what"] for c in checks] == ["published"]
+
+
+def test_verify_of_a_published_folder_that_was_moved(assay: Call, published: Path) -> None:
+    """A person may move it: that is said, and breaks nothing."""
+    published.rename(published.with_name("elsewhere"))
+    said = assay("verify", "fake-1")
+    assert said.code == 0
+    assert "is not there any more" in said.out

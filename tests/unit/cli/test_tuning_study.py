@@ -268,6 +268,31 @@ def test_a_study_without_an_end_is_exported_as_far_as_it_came(
 
 
 @pytest.mark.slow
+def test_a_study_whose_evidence_is_damaged_does_not_hold_back_another(
+    assay: Call, tune: Path, alone: None, tmp_path: Path
+) -> None:
+    """Of two studies one lost a document: the other is exported, by its name with 0, among all with 7."""
+    for _ in range(2):
+        said = assay("run", tune, "--no-report")
+        assert said.code == 0, said.err
+        assert "measured" in said.err
+        assert "INCONCLUSIVE" not in said.err + said.out
+    home = Home(tmp_path / ".assay", create=False)
+    evidence = [
+        s.evidence for t in histories(home.ledger.read())["tuned-1"].trials.values() for s in t.steps.values()
+    ]
+    for digest in filter(None, evidence):
+        (path,) = (home.folder / "evidence").rglob(f"*{digest.removeprefix('sha256:')[2:]}*")
+        path.write_text("{}")
+    said = assay("export", "--sqlite", "all.db", "--json")
+    assert said.code == 7
+    assert (said.json["runs"], said.json["left_out"]) == (["tuned-2"], ["tuned-1"])
+    assert assay("export", "tuned-2", "--sqlite", "one.db").code == 0
+    assert assay("export", "tuned-1", "--sqlite", "none.db").code == 7
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.slow
 def test_staleness_is_shown(
     assay: Call, tune: Path, alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -224,4 +224,4 @@ def test_the_specs_resolve(name: str) -> None:
     assert spec.search is not None
     program = next(part for part in spec.agent.command if part.endswith(".py"))
     assert Path(program).is_file()
-    assert set(spec.search.options["limits"]["anchors"][0].split()) & {"`heron-4711`.", "heron-4711"}
+    assert set(spec.search.options["limits"]["anchors"][0].split()) & {"`heron-4711`.", "heron"}

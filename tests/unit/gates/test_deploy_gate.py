@@ -152,6 +152,31 @@ def test_a_population_claim_needs_tasks_that_agree() -> None:
     assert found.extra["method"] == "sign_flip"
 
 
+def test_tasks_that_all_gain_alike_prove_no_certain_gain() -> None:
+    """Six of six from 0 to 1 is better, and "at least +1.00" is not shown: some may lose all, and not be drawn."""
+    found = judged(counted([0] * 6, [1] * 6, 1), estimand="population")
+    assert found.outcome is Outcome.ACCEPT
+    assert found.extra["lower"] == pytest.approx(2 * 0.05 ** (1 / 6) - 1)
+    assert "gain +1.00 (at least +0.21 and at most +1.00, 95 % sure each)" in found.detail
+    little = judged(counted([4] * 6, [5] * 6, 10), estimand="population")
+    assert little.outcome is Outcome.ACCEPT
+    assert little.extra["lower"] < 0 < little.extra["upper"]
+    assert "better on tasks like these, though not by how much;" in little.detail
+
+
+def test_growth_is_earned_by_what_the_tasks_can_show() -> None:
+    """The bar is held against that bound, and the runs that are said to settle it do, where all tasks gain alike."""
+    six = judged(counted([0] * 6, [1] * 6, 1, chars=(1000, 2400)), estimand="population")
+    assert six.extra["lower"] < six.extra["bar"] == pytest.approx(0.36)
+    assert six.outcome is Outcome.INCONCLUSIVE
+    assert six.needed is not None
+    for tasks, outcome in ((7, Outcome.INCONCLUSIVE), (8, Outcome.ACCEPT)):
+        runs = counted([0] * tasks, [1] * tasks, 1, chars=(1000, 2400))
+        found = judged(runs, estimand="population", planning_gain=0.99)
+        assert found.outcome is outcome
+        assert found.needed == (None if outcome is Outcome.ACCEPT else 2 * 8)
+
+
 def test_a_deterministic_agent_is_seen_and_its_repeats_count_once() -> None:
     """Every repeat alike: only tasks count, at the full level, and no look is left to wait for."""
     found = judged(counted([0] * 5, [3] * 5, 3), looks=(3, 6, 9))
@@ -373,6 +398,18 @@ def test_the_source_measures_growth_on_the_whole_file() -> None:
     assert found.extra["seed"]["document"]["growth_pct"] == pytest.approx(0.9)
     for lie in ({BASELINE: 1_000}, {BASELINE: True, CANDIDATE: -1}, "x", None):
         assert judged(runs.model_copy(update={"facts": {"file_chars": lie}})).extra["seed"]["required"] == 9
+
+
+def test_an_attempt_that_told_no_cost_leaves_the_cost_unknown() -> None:
+    """Neither the figures nor the source's document take what other attempts told for the whole."""
+    runs = counted([0] * 5, [1] * 5, 1)
+    paid = runs.model_copy(update={"runs": tuple(r.model_copy(update={"cost": 0.1}) for r in runs.runs)})
+    whole = judged(paid).extra
+    assert whole["runs_without_cost"] == 0
+    assert whole["seed"]["document"]["evolved_cl_eval_cost_usd"] == pytest.approx(0.5)
+    part = judged(replaced(paid, CANDIDATE, "t0", untold=1)).extra
+    assert part["runs_without_cost"] == 1
+    assert part["seed"]["document"]["evolved_cl_eval_cost_usd"] is None
 
 
 def test_judge_scores_make_the_band_decide_for_the_source() -> None:

@@ -171,6 +171,46 @@ def test_a_healthy_training_suggests_by_where_its_best_value_lies(
     assert found.next[0].startswith(idea)
 
 
+@pytest.mark.parametrize(
+    ("alert", "ideas"),
+    [
+        ({"severity": "info", "class": 19, "name": CLASSES[19].name}, "Evaluate more often"),
+        ({"severity": "warning", "class": 19, "name": CLASSES[19].name}, ""),
+        ({"severity": "critical", **NAN}, "`assay train --resume exp-001` goes on from ckpt-00000030"),
+    ],
+)
+def test_a_completed_training_resumes_only_to_undo_a_ruin(
+    tmp_path: Path, alert: dict[str, Any], ideas: str
+) -> None:
+    """What went to its end has nothing to go on with; what was ruined goes back to before the fault."""
+    made = ExperimentFiles(tmp_path)
+    made.created()
+    made.started(pid=2**22 - 1)
+    made.step(30, loss=1.0)
+    made.checkpoint(30)
+    made.alert(**alert)
+    made.status(step=100)
+    made.ended(step=100)
+    found = diagnosis.write(made.folder)
+    assert found is not None
+    assert any("--resume" in idea for idea in found.next) == ("--resume" in ideas)
+    assert any(idea.startswith(ideas) for idea in found.next)
+
+
+@pytest.mark.parametrize("outcome", ["stopped", "killed", "crashed"])
+def test_what_did_not_go_to_its_end_may_be_resumed(tmp_path: Path, outcome: str) -> None:
+    """Also where no tracker told of a training and no alert is open."""
+    made = ExperimentFiles(tmp_path)
+    made.created()
+    made.started(pid=2**22 - 1)
+    made.step(30, loss=1.0)
+    made.checkpoint(30)
+    made.event("attempt_ended", 1, outcome=outcome, exit_code=None, signal="SIGTERM", resources={})
+    found = diagnosis.write(made.folder)
+    assert found is not None
+    assert found.next[-1] == "`assay train --resume exp-001` goes on from ckpt-00000030 (step 30)."
+
+
 def test_what_a_person_wrote_is_not_replaced(tmp_path: Path) -> None:
     """Ours is written again and again; theirs stays; that of an earlier attempt goes to the logs."""
     made = sound(tmp_path)

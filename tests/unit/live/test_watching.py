@@ -14,6 +14,7 @@ from assay.live.alerts import Delivery
 from assay.live.in_order import InOrder
 from assay.live.supervisor import Supervisor
 from assay.live.watching import Desk
+from assay.readers.training import read_any
 from experiment_files import ExperimentFiles
 
 LATER = time.time() + 1e6
@@ -102,6 +103,19 @@ def test_that_somebody_watched_is_recorded(tmp_path: Path) -> None:
         ("began", 1),
         ("ended", 1),
     ]
+
+
+def test_an_alert_after_the_training_ended_cannot_be_removed_unseen(tmp_path: Path) -> None:
+    """The end of the watch tells the size of alerts.jsonl, which the end of the training could not know."""
+    made = resumed(tmp_path)
+    watch(made, 1)
+    alerts = made.folder / "alerts.jsonl"
+    assert read_any(made.folder).problems_of("alerts.jsonl") == ()
+    lines = alerts.read_bytes()
+    alerts.write_bytes(b"")
+    (problem,) = read_any(made.folder).problems_of("alerts.jsonl")
+    assert str(problem) == f"alerts.jsonl: has 0 bytes, and had {len(lines)} when the watch ended"
+    assert lines
 
 
 def test_a_configuration_that_the_script_froze_was_not_edited(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from parsed_page import standing_alone
 from assay.core.agent import BASELINE, CANDIDATE, AgentOutcome, AgentRun, AgentRuns
 from assay.core.evolution import Evolution, TextNode
 from assay.ledger.evolve_records import EvolveRecord, Look, of_study
+from assay.report._view.evolve.costs import costs
 from assay.report._view.evolve.diff import diff
 from assay.report._view.evolve.gain import gain_of
 from assay.report._view.evolve.growth import scatter
@@ -431,3 +433,22 @@ def test_only_line_ends_differ() -> None:
 def test_any_two_texts_have_a_diff(before: str, after: str) -> None:
     """Total for any two texts."""
     diff(before, after)
+
+
+@pytest.mark.parametrize(
+    ("price", "told"), [(0.5, "0.30 known, 2.00 assumed"), (None, "0.30 known, 2 runs untold")]
+)
+def test_attempts_that_told_no_cost_are_counted(price: float | None, told: str, tmp_path: Path) -> None:
+    """A run whose last attempt told a cost and two before it none is not paid for: it is put down as in the budget."""
+    world = World(tmp_path).run()
+    record = of_study(world.history, world.store)[0]
+    assert record.runs is not None
+    runs = (
+        run("a", BASELINE, 1, AgentOutcome.PASS, cost=0.3, untold=2),
+        run("a", BASELINE, 2, AgentOutcome.PASS, untold=2),
+    )
+    study = world.history.study
+    spec = {**study.spec, "agent": {"price_per_run": price}}
+    history = replace(world.history, study=study.model_copy(update={"spec": spec}))
+    only = replace(record, runs=record.runs.model_copy(update={"runs": runs}), preflight=None, evolution=None)
+    assert costs(history, [only])[1] == told

@@ -193,6 +193,42 @@ def test_every_point_lies_in_the_picture(values: list[float], target: float | No
         assert all(-1 <= t.at <= 101 and t.label for t in chart.y_ticks)
 
 
+def ticks(values: list[float], name: str = "m") -> list[str]:
+    """The labels of the vertical axis, the highest first."""
+    story = Story("exp-001")
+    story.curves[name] = Curve(name)
+    for step, value in enumerate(values):
+        story.curves[name].add(1, step, value)
+    (chart,) = charts(story)
+    return [t.label for t in reversed(chart.y_ticks)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "shown"),
+    [
+        ("m", [0.99995, 1.00005], ["1.00005", "1.00000", "0.99995"]),
+        ("m", [-5e-5, 5e-5], ["5e\u22125", "0", "\u22125e\u22125"]),
+        ("m", [-1e7, 1e7], ["1e7", "0", "\u22121e7"]),
+        ("m", [1.00001e8, 1.00002e8], ["1.00002e8", "1.000015e8", "1.00001e8"]),
+        ("step_s", [0.1, 0.10001], ["0.100010", "0.100005", "0.100000"]),
+        ("step_s", [-0.05, 0.2], ["200 ms", "100 ms", "0 ms"]),
+    ],
+)
+def test_ticks_say_zero_and_differ(name: str, values: list[float], shown: list[str]) -> None:
+    """A narrow axis far from zero needs more digits, and rounding leaves no -2.45e-10 where zero is."""
+    assert ticks(values, name) == shown
+
+
+@given(
+    values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6),
+    name=st.sampled_from(["m", "step_s", "rss_bytes"]),
+)
+def test_no_two_ticks_read_the_same(values: list[float], name: str) -> None:
+    """Whatever is drawn, and in whatever unit."""
+    labels = ticks(values, name)
+    assert len(set(labels)) == len(labels), labels
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0, "0"), (0.25, "0.25"), (1234567.0, "1.23e6"), (-0.00001, "\u22121e\u22125"), (12345.6, "12,346")],

@@ -21,7 +21,6 @@ from assay.report._view.text import (
     plain,
     points,
     signed,
-    size,
 )
 
 
@@ -63,22 +62,6 @@ def test_bounds_are_never_told_smaller_than_they_are() -> None:
     """Upper bounds round up, lower bounds down; the estimate rounds to the nearest."""
     assert (bound_above(0.046901), bound_below(0.046999), points(0.04694)) == ("4.70", "4.69", "4.69")
     assert (bound_above(0.05), bound_below(0.05)) == ("5.00", "5.00")
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.00 kB"),
-        (449_024, "449 kB"),
-        (1_083_136, "1.08 MB"),
-        (7e12, "7.00 TB"),
-    ],
-)
-def test_size(count: float, shown: str) -> None:
-    """Three digits and a decimal unit."""
-    assert size(count) == shown
 
 
 @pytest.mark.parametrize(

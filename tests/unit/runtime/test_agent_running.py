@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from assay.core.errors import ComponentFailed, Interrupted, UsageError
 from assay.core.suite import Task
 from assay.core.vocabulary import FailureClass
 from assay.engine.leftovers import end_leftovers
-from assay.runtime.agents import AgentRunner, Draw, RunJournal, rounds, run_all
+from assay.runtime.agents import AgentRunner, Draw, RunJournal, rounds, run_all, running
 from assay.runtime.agents import runner as runner_module
 from assay.runtime.agents.journal import recorded_runs
 
@@ -92,6 +93,29 @@ def test_a_reason_to_stop_ends_the_work(tmp_path: Path) -> None:
     """No draw is started after it; what was finished is kept."""
     runs = everything(tmp_path, parallel=1, stop=lambda run: "enough" if run.place == 3 else None)
     assert [r.place for r in runs] == [0, 1, 2, 3]
+
+
+def test_what_ended_together_with_the_last_infra_error_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five infra errors end the work; a run that was learned in the same moment was paid for, and is not done again."""
+    learned = everything(tmp_path, draws=DRAWS[:6], parallel=1)
+
+    class Half:
+        def run(self, *asked: Any, place: int, **more: Any) -> AgentRun:
+            down = {"outcome": AgentOutcome.INFRA_ERROR, "reason": "connection refused"}
+            return learned[place].model_copy(update=down if place < 5 else {})
+
+        def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr(running, "wait", lambda futures, return_when: concurrent.futures.wait(futures))
+    with (
+        RunJournal(tmp_path / "runs.jsonl", {}) as journal,
+        pytest.raises(ComponentFailed, match="refused"),
+    ):
+        run_all(Half(), SUITE, TEXTS, DRAWS[:6], journal, parallel=6, on_run=lambda run, done, of: None)  # type: ignore[arg-type]
+    assert [r.key for r in recorded_runs(tmp_path / "runs.jsonl")] == [DRAWS[5].key]
 
 
 @pytest.mark.slow

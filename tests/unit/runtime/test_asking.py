@@ -16,6 +16,11 @@ def test_placeholders_are_put_in_and_other_braces_stay() -> None:
     assert asking.filled(word, {"python": "py", "reply": "r.json"}) == 'py {"a": r.json} ${other}'
 
 
+def test_what_is_put_in_is_not_looked_at_again() -> None:
+    """A path with braces in its name stays that path, in whatever order the values come."""
+    assert asking.filled("{model} {seed}", {"model": "/m/{seed}", "seed": "7"}) == "/m/{seed} 7"
+
+
 def test_a_program_that_is_not_there_is_named() -> None:
     """The sentence names it; nothing is said of one that is there."""
     assert asking.missing("sh") == ""

@@ -150,7 +150,7 @@ def test_an_engine_that_runs_is_found_unless_assay_started_it(tmp_path: Path) ->
 
 def test_a_service_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a manager holds can be drained: the message says by which word."""
-    unit = conflicts.Conflict("service", "systemd runs a.service", None, "a.service", "systemd")
+    unit = conflicts.Conflict("service", "systemd runs a.service", None, "a.service")
     monkeypatch.setattr(conflicts, "find", lambda port, ours: (unit,))
     with pytest.raises(UsageError, match=r"systemd runs a\.service.*--drain a\.service"):
         conflicts.require_none()

@@ -53,7 +53,7 @@ def test_a_full_disk_is_transient_and_says_how_much_is_free(tmp_path: Path, code
     assert isinstance(error, ComponentFailed)
     assert error.failure_class is FailureClass.INFRA_TRANSIENT
     assert str(tmp_path) in str(error)
-    assert "MB are free" in str(error)
+    assert "B are free" in str(error)
     assert "assay resume" in str(error)
 
 

@@ -68,6 +68,23 @@ def test_four_tasks_have_no_bounds_at_95_percent() -> None:
     assert agent_suites.subset_mean_bounds([0.5, 0.6, 0.7, 0.8, 0.9], 0.9).lower == pytest.approx(0.5)
 
 
+def test_tasks_that_all_gain_alike_leave_doubt() -> None:
+    """Six tasks that all gain 1 prove no gain of 1: a share of .39 may lose 1 and not have been drawn."""
+    found = agent_suites.population_gain_interval([1.0] * 6, 0.9)
+    unseen = 1 - 0.05 ** (1 / 6)
+    assert found.lower == pytest.approx(1 - 2 * unseen)
+    assert found.upper == 1.0
+    still = agent_suites.population_gain_interval([0.0] * 6, 0.9)
+    assert (still.lower, still.upper) == pytest.approx((-unseen, unseen))
+    assert agent_suites.unseen_share(6, 0.05) == pytest.approx(unseen)
+
+
+def test_tasks_that_differ_much_have_the_interval_of_the_flips() -> None:
+    """Where many tasks differ, what was not drawn adds nothing."""
+    gains = np.clip(np.random.default_rng(3).normal(0.1, 0.5, 40), -1, 1)
+    assert agent_suites.population_gain_interval(gains, 0.9) == agent_suites.subset_mean_bounds(gains, 0.9)
+
+
 def test_many_tasks_draw_their_subsets() -> None:
     """Beyond the enumeration the bounds are close to Student's t, and the same each time."""
     gains = np.random.default_rng(3).normal(0.2, 0.2, 40)
@@ -133,6 +150,10 @@ def test_known_figures_of_the_source() -> None:
         lambda: agent_suites.score_permutation([[0.1]], [], 0.9),
         lambda: agent_suites.score_permutation([[math.nan]], [[0.1]], 0.9),
         lambda: agent_suites.subset_mean_bounds([], 0.9),
+        lambda: agent_suites.population_gain_interval([1.5, 0.0], 0.9),
+        lambda: agent_suites.population_gain_interval([0.1], 1.0),
+        lambda: agent_suites.unseen_share(0, 0.05),
+        lambda: agent_suites.unseen_share(5, 0.0),
         lambda: agent_suites.spend(0, 0.05),
         lambda: agent_suites.unchanged_gain_chance([1.2]),
         lambda: agent_suites.equal_rates_test([1], [2]),

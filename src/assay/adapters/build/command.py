@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from assay.core.errors import ComponentFailed
 from assay.core.ports import Component, Session
 from assay.core.run import Work
 from assay.core.vocabulary import FailureClass
+from assay.runtime import asking
 
 POLL_S = 0.2
 
@@ -40,10 +40,8 @@ class Adapter:
 
     def check(self) -> Component:
         """Whether the program is on this machine."""
-        program = self.options.command[0]
-        found = shutil.which(program) is not None
-        detail = "" if found else f"program {program!r} is not on PATH"
-        return Component(verb="build", kind="command", state="ready" if found else "missing", detail=detail)
+        detail = asking.missing(self.options.command[0])
+        return Component(verb="build", kind="command", state="missing" if detail else "ready", detail=detail)
 
     def intent(self) -> Mapping[str, Any]:
         """The recipe named in the options."""
@@ -56,11 +54,11 @@ class Adapter:
             ComponentMissing: if the program is not there.
             ComponentFailed: if it ends with another exit code than 0, or leaves nothing.
         """
-        values = {"{source}": str(source), "{out}": str(out), "{seed}": str(session.seed)}
+        values = {"source": str(source), "out": str(out), "seed": str(session.seed)}
         limits = [t for t in (self.options.timeout_s, session.remaining_s()) if t is not None]
         work = Work(
             label="build",
-            command=tuple(_filled(part, values) for part in self.options.command),
+            command=tuple(asking.filled(part, values) for part in self.options.command),
             env=self.options.env,
             cwd=str(session.workdir),
             log=str(session.workdir / "build.log"),
@@ -80,9 +78,3 @@ class Adapter:
                 log_tail=run.log_tail,
             )
         return {"command": list(work.command), "wall_s": run.wall_s}
-
-
-def _filled(part: str, values: Mapping[str, str]) -> str:
-    for placeholder, value in values.items():
-        part = part.replace(placeholder, value)
-    return part

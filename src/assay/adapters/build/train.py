@@ -30,6 +30,7 @@ from assay.core.ports import Component, Session
 from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.readers.training import read_experiment, read_state
+from assay.runtime import asking
 from assay.runtime.files import explaining, write_json
 from assay.track import experiments
 
@@ -88,7 +89,9 @@ class Adapter:
 
     def check(self) -> Component:
         """Whether the program is on this machine."""
-        program = _filled(self.options.command[0], {}) if self.options.command else ""
+        program = (
+            asking.filled(self.options.command[0], {"python": sys.executable}) if self.options.command else ""
+        )
         found = bool(program) and shutil.which(program, path=self._path()) is not None
         beside = Path(self.options.cwd, program)
         found = found or (os.sep in program and os.access(beside, os.X_OK))
@@ -183,12 +186,13 @@ class Adapter:
         left = session.remaining_s()
         limits = [t for t in (self.options.max_duration_s, left) if t is not None]
         values = {
+            "python": sys.executable,
             "config": str(folder / "config.yaml"),
             "seed": str(session.seed),
             "source": str(source.absolute()),
             "experiment": str(folder),
         }
-        command = [_filled(part, values) for part in self.options.command]
+        command = [asking.filled(part, values) for part in self.options.command]
         wrapped = [sys.executable, "-m", "assay", "train", "--quiet", "--no-live"]
         wrapped += ["--experiment" if fresh else "--resume", folder.name]
         wrapped += ["--stop-grace", f"{self.options.stop_grace_s:g}"]
@@ -331,9 +335,3 @@ def _progress(folder: Path) -> tuple[str, float | None]:
     shown = metrics.items() if isinstance(metrics, dict) else ()
     text = ", ".join(f"{name} {value:.4g}" for name, value in list(shown)[:3] if number_of(value) is not None)
     return f"{folder.name} {text}".strip(), done
-
-
-def _filled(part: str, values: Mapping[str, str]) -> str:
-    for name, value in {"python": sys.executable, **values}.items():
-        part = part.replace(f"{{{name}}}", value)
-    return part

@@ -22,6 +22,7 @@ from assay.core.run import Run, Work
 from assay.core.vocabulary import FailureClass
 from assay.readers.results import read_results
 from assay.readers.results.served import served
+from assay.runtime import asking
 from assay.runtime.files import digest_file
 from assay.runtime.work import run_to_end
 
@@ -60,11 +61,9 @@ class Adapter:
 
     def check(self) -> Component:
         """Whether the program is on this machine."""
-        program = self.options.command[0]
-        found = shutil.which(program) is not None
-        detail = "" if found else f"program {program!r} is not on PATH"
+        detail = asking.missing(self.options.command[0])
         return Component(
-            verb="evaluate", kind="command", state="ready" if found else "missing", detail=detail
+            verb="evaluate", kind="command", state="missing" if detail else "ready", detail=detail
         )
 
     def protocol(self) -> Mapping[str, Any]:
@@ -93,7 +92,7 @@ class Adapter:
         limits = [t for t in (self.options.timeout_s, session.remaining_s()) if t is not None]
         work = Work(
             label=f"evaluate {target.name}",
-            command=tuple(_filled(part, values) for part in self.options.command),
+            command=tuple(asking.filled(part, values) for part in self.options.command),
             env=self.options.env,
             cwd=str(session.workdir),
             log=str(session.workdir / "evaluate.log"),
@@ -104,7 +103,7 @@ class Adapter:
         if run.exit_code != 0:
             raise _failed(f"it ended with exit code {run.exit_code}", run)
         try:
-            found = _only(out, _filled(self.options.results, values))
+            found = _only(out, asking.filled(self.options.results, values))
             results = read_results(
                 found,
                 subject=target.name,
@@ -141,12 +140,6 @@ class Adapter:
                 next="add a `serve:` to the step",
             )
         return values
-
-
-def _filled(part: str, values: Mapping[str, str]) -> str:
-    for name, value in values.items():
-        part = part.replace(f"{{{name}}}", value)
-    return part
 
 
 def _only(out: Path, pattern: str) -> Path:

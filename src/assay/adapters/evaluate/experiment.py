@@ -26,6 +26,7 @@ from assay.core.run import Run, Work
 from assay.core.training_runs import SEED_SD, TrainedRun, TrainingRuns
 from assay.core.vocabulary import FailureClass
 from assay.readers.training import read_experiment
+from assay.runtime import asking
 from assay.runtime.files import artifact, digest_file, explaining, read_json, write_atomic
 from assay.runtime.work import run_to_end
 from assay.track.files import append_event
@@ -59,11 +60,12 @@ class Adapter:
 
     def check(self) -> Component:
         """Whether the program of the test evaluation, if there is one, is on this machine."""
-        program = _filled(self.options.command[0], {}) if self.options.command else ""
-        found = not program or shutil.which(program) is not None
-        detail = "" if found else f"program {program!r} is not on PATH"
+        program = (
+            asking.filled(self.options.command[0], {"python": sys.executable}) if self.options.command else ""
+        )
+        detail = asking.missing(program) if program else ""
         return Component(
-            verb="evaluate", kind="experiment", state="ready" if found else "missing", detail=detail
+            verb="evaluate", kind="experiment", state="missing" if detail else "ready", detail=detail
         )
 
     def protocol(self) -> Mapping[str, Any]:
@@ -129,6 +131,7 @@ class Adapter:
             return  # done before a crash
         out = session.workdir / "test.json"
         values = {
+            "python": sys.executable,
             "checkpoint": str(folder / "checkpoints" / str(record["checkpoint"])),
             "config": str(folder / "config.yaml"),
             "experiment": str(folder),
@@ -139,7 +142,7 @@ class Adapter:
         limits = [t for t in (self.options.timeout_s, session.remaining_s()) if t is not None]
         work = Work(
             label=f"test {found.id}",
-            command=tuple(_filled(part, values) for part in self.options.command),
+            command=tuple(asking.filled(part, values) for part in self.options.command),
             env=self.options.env,
             cwd=self.options.cwd,
             log=str(session.workdir / "test.log"),
@@ -245,12 +248,6 @@ def _failed(what: str, run: Run) -> ComponentFailed:
         next=f"read {run.log}",
         log_tail=run.log_tail,
     )
-
-
-def _filled(part: str, values: Mapping[str, str]) -> str:
-    for name, value in {"python": sys.executable, **values}.items():
-        part = part.replace(f"{{{name}}}", value)
-    return part
 
 
 def _quoted(text: str) -> str:

@@ -12,9 +12,8 @@ from pydantic import Field, model_validator
 
 from assay.core.ports import Component, Endpoint, Session, Target
 from assay.core.vocabulary import Verb
+from assay.runtime import asking
 from assay.runtime.serving import Server, ServerOptions, model_id, serving
-
-PLACEHOLDERS = ("{model}", "{port}", "{host}", "{name}", "{seed}")
 
 
 class Options(ServerOptions):
@@ -99,14 +98,11 @@ class Adapter:
         return tuple(self._filled(word, target, port, seed) for word in words)
 
     def _filled(self, word: str, target: Target, port: int, seed: int) -> str:
-        # Not str.format: server flags take JSON, and its braces must stay.
-        values = (
-            str(Path(target.path).absolute()),
-            str(port),
-            self.options.host,
-            model_id(target.name),
-            str(seed),
-        )
-        for placeholder, value in zip(PLACEHOLDERS, values, strict=True):
-            word = word.replace(placeholder, value)
-        return word
+        values = {
+            "model": str(Path(target.path).absolute()),
+            "port": str(port),
+            "host": self.options.host,
+            "name": model_id(target.name),
+            "seed": str(seed),
+        }
+        return asking.filled(word, values)

@@ -124,11 +124,11 @@ def seed_sentence(view: Mapping[str, Any]) -> str:
 
 
 def _pass_cost(evidence: AgentRuns) -> float | None:
-    """What the one pass of the candidate cost; unknown where a run of it told no cost."""
+    """What the one pass of the candidate cost; unknown where an attempt of it told no cost."""
     passes = [evidence.of(CANDIDATE, task) for task in judged_tasks(evidence)]
-    costs = [min(runs, key=lambda r: (r.rep, r.content_digest)).cost for runs in passes if runs]
-    known = [c for c in costs if c is not None]
-    return math.fsum(known) if known and len(known) == len(costs) else None
+    first = [min(runs, key=lambda r: (r.rep, r.content_digest)) for runs in passes if runs]
+    known = [r.cost for r in first if r.cost is not None and r.assumed(None) is not None]
+    return math.fsum(known) if known and len(known) == len(first) else None
 
 
 def _chars(evidence: AgentRuns) -> dict[str, int]:

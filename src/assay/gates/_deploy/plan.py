@@ -247,17 +247,23 @@ def needed_after(tested: Tested, rates: Sequence[float], policy: DeployPolicy, b
     """
     have = 2 * tested.tasks * tested.repeats
     claim = policy.model_copy(update={"estimand": tested.estimand, "looks": ()})
-    if tested.estimand == "population":
-        level = policy.alpha if tested.deterministic else max(look_levels(policy))
-        least = tasks_for_population(level / policy.candidates)
-        if tested.tasks < least:
-            return 2 * least * tested.repeats
+    of_tasks = tested.estimand == "population"
+    level = (policy.alpha if tested.deterministic else max(look_levels(policy))) / policy.candidates
+    if of_tasks and tested.tasks < (least := tasks_for_population(level)):
+        return 2 * least * tested.repeats
     spread = tested.task_sd or 0.0 if tested.deterministic else 0.0
     for gain in (policy.planning_gain, tested.gain, policy.planning_gain / 2):
         needed = runs_needed(claim, rates, gain - bar, spread, tested.repeats) if gain > bar else None
+        if needed is not None and of_tasks and bar > 0.0:
+            needed = max(needed, 2 * tested.repeats * _tasks_that_earn(gain, bar, level))
         if needed is not None and needed > have:
             return needed
     return 2 * have
+
+
+def _tasks_that_earn(gain: float, bar: float, level: float) -> int:
+    """Tasks that must all gain so much before what may just not have been drawn leaves the bar."""
+    return math.ceil(math.log(level) / math.log((1.0 + bar) / (1.0 + gain)) - 1e-9)
 
 
 def judge_probes(probes: Sequence[tuple[int, int]], policy: DeployPolicy | None = None) -> Verdict:

@@ -116,14 +116,10 @@ def test_look(baseline: Arm, candidate: Arm, policy: DeployPolicy, look: Look) -
     gains = [c.rate - b.rate for b, c in rows]
     mean = math.fsum(gains) / len(gains)
     spread = math.fsum((g - mean) ** 2 for g in gains) / (len(gains) - 1) if len(gains) > 1 else None
-    if policy.estimand == "fixed_suite":
-        # also of a deterministic agent: what it does alike on these tasks, it does alike
-        equivalent = (
-            _side(worst, 1 - 2 * look.better, policy, population=False) if population else one
-        ).lower
-    else:
-        # a share of 1 - level^(1/tasks) may lose all, and was just not drawn
-        equivalent = min(one.lower, mean - (1.0 - look.better ** (1.0 / len(rows))))
+    on_these = one
+    if population and policy.estimand == "fixed_suite":
+        # what a deterministic agent does alike on these tasks, it does alike
+        on_these = _side(worst, 1 - 2 * look.better, policy, population=False)
     return Tested(
         method=one.method,
         estimand="population" if population else "fixed_suite",
@@ -133,7 +129,7 @@ def test_look(baseline: Arm, candidate: Arm, policy: DeployPolicy, look: Look) -
         gain=mean,
         lower=max(-1.0, one.lower),
         upper=min(1.0, other.upper),
-        equivalent_lower=max(-1.0, equivalent),
+        equivalent_lower=max(-1.0, on_these.lower),
         tasks=len(rows),
         repeats=max(c.runs + c.lost for c in candidate.cells.values()),
         task_sd=None if spread is None else math.sqrt(spread),
@@ -155,7 +151,7 @@ def _side(
     if population:
         gains = [c.rate - b.rate for b, c in rows]
         drops = [-g for g in gains]
-        found = agent_suites.subset_mean_bounds(gains, level, policy.seed)
+        found = agent_suites.population_gain_interval(gains, level, policy.seed)
         return _Side(
             "sign_flip",
             stats.sign_flip(drops, "better", seed=policy.seed),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from assay.live import names
-from assay.live.classes import Severity
 from assay.live.rules.finding import CLEAR, Finding, Judged
 from assay.live.thresholds import Thresholds
 from assay.live.window import Track, Window, mad, median
@@ -391,4 +390,3 @@ STEP_RULES: tuple[Callable[[Window, Thresholds], Judged], ...] = (
     dead_units,
     vanishing_gradient,
 )
-SEVERITY_HEALED = Severity.INFO

@@ -30,7 +30,15 @@ from assay.readers.checkpoint import (
     torchao,
 )
 from assay.readers.checkpoint.declaration import read_declaration, spelled
-from assay.readers.checkpoint.files import DIGEST_LIMIT_BYTES, HEADER_PREFIX, Files, find, pin_all, refuse
+from assay.readers.checkpoint.files import (
+    DIGEST_LIMIT_BYTES,
+    HEADER_PREFIX,
+    Files,
+    find,
+    pin_all,
+    present,
+    refuse,
+)
 from assay.readers.checkpoint.layout import Container, Declaration, Layout, Tensor
 from assay.readers.checkpoint.metadata import read_metadata
 
@@ -121,7 +129,7 @@ def _digests(artifacts: tuple[Artifact, ...]) -> dict[str, int]:
 
 
 def _read(root: Path) -> tuple[Files, _Read]:
-    if not _exists(root):
+    if not present(root):
         named = hub.ID.fullmatch(str(root))
         refuse(
             "no such checkpoint",
@@ -135,13 +143,6 @@ def _read(root: Path) -> tuple[Files, _Read]:
     if not root.is_dir():
         return files, _read_one_file(files, root)
     return files, _read_folder(files)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # no permission, a null byte: nothing that could be read
-        return False
 
 
 def _read_one_file(files: Files, path: Path) -> _Read:

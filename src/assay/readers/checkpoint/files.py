@@ -40,6 +40,36 @@ def refuse(what: str, where: Path | str, *, allowed: str = "", next: str = "") -
     raise UnreadableInput(what, where=str(where), allowed=allowed, next=next)
 
 
+def unreadable(error: BaseException, where: Path | str, *, done: str = "read") -> NoReturn:
+    """Say what the operating system refused, and what helps.
+
+    Args:
+        error: as raised.
+        where: the file or folder.
+        done: what could not be done with it.
+
+    Raises:
+        UnreadableInput: always.
+    """
+    rights = "make it, and the folders above it, readable for this user"
+    next_ = rights if isinstance(error, PermissionError) else ""
+    refuse(f"cannot be {done}: {_reason(error)}", where, next=next_)
+
+
+def present(path: Path) -> bool:
+    """Whether something is there.
+
+    Raises:
+        UnreadableInput: if a folder on the way may not be looked into.
+    """
+    try:
+        return path.exists()
+    except PermissionError as error:
+        unreadable(error, path)
+    except (OSError, ValueError):
+        return False
+
+
 def regular_file(path: Path, root: Path) -> os.stat_result:
     """Make sure that a path is an ordinary file inside its checkpoint.
 
@@ -51,7 +81,7 @@ def regular_file(path: Path, root: Path) -> os.stat_result:
     try:
         status = path.lstat()
     except (OSError, ValueError) as error:
-        refuse(f"cannot be read: {_reason(error)}", path)
+        unreadable(error, path)
     if stat.S_ISREG(status.st_mode):
         return status  # folders on the way are no links: `list_files` refuses those
     if not stat.S_ISLNK(status.st_mode):
@@ -60,7 +90,7 @@ def regular_file(path: Path, root: Path) -> os.stat_result:
         real, home = path.resolve(strict=True), root.resolve(strict=True)
         status = real.stat()
     except (OSError, RuntimeError, ValueError) as error:
-        refuse(f"cannot be read: {_reason(error)}", path)
+        unreadable(error, path)
     if not real.is_relative_to(hub.repository_of(home.as_posix()) or home):
         refuse("a link that leads out of the checkpoint folder", path, next="copy the file into the folder")
     if not stat.S_ISREG(status.st_mode):
@@ -126,7 +156,7 @@ def find(root: Path) -> Files:
     try:
         is_folder = root.is_dir()
     except (OSError, ValueError) as error:
-        refuse(f"cannot be read: {_reason(error)}", root)
+        unreadable(error, root)
     if is_folder:
         paths = {path.relative_to(root).as_posix(): path for path in list_files(root)}
         home = root
@@ -148,12 +178,12 @@ def list_files(root: Path) -> list[Path]:
     found: list[Path] = []
 
     def fail(error: OSError) -> None:
-        refuse(f"cannot be listed: {_reason(error)}", error.filename or root)
+        unreadable(error, error.filename or root, done="listed")
 
     for folder, names, files in os.walk(root, onerror=fail):
         names[:] = sorted(n for n in names if n not in {".git", ".cache", "__pycache__"})
         for name in names:
-            if Path(folder, name).is_symlink():
+            if os.path.islink(Path(folder, name)):  # noqa: PTH114 - `is_symlink` raises where it may not look
                 refuse("a linked folder inside a checkpoint", Path(folder, name), next="copy the files")
         found += [Path(folder, name) for name in files]
         if len(found) > MAX_FILES:
@@ -176,7 +206,7 @@ def pin(path: Path) -> Artifact:
                 sha.update(chunk)
                 size += len(chunk)
     except OSError as error:
-        refuse(f"cannot be read: {_reason(error)}", path)
+        unreadable(error, path)
     return Artifact(path=_text(str(path)), digest=PREFIX + sha.hexdigest(), size_bytes=size)
 
 
@@ -196,7 +226,7 @@ def pin_header(path: Path) -> Artifact:
             wanted = int.from_bytes(data, "little") if path.name.endswith(".safetensors") else _CHUNK_BYTES
             data += file.read(min(wanted, _MAX_PINNED_HEADER))
     except OSError as error:
-        refuse(f"cannot be read: {_reason(error)}", path)
+        unreadable(error, path)
     sha = hashlib.sha256(size.to_bytes(8, "little") + data)
     return Artifact(path=_text(str(path)), digest=HEADER_PREFIX + sha.hexdigest(), size_bytes=size)
 
@@ -229,7 +259,7 @@ def read_bytes(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        refuse(f"cannot be read: {_reason(error)}", path)
+        unreadable(error, path)
     if len(data) > limit:
         refuse(f"larger than {limit} bytes", path)
     return data

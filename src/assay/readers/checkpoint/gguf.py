@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from assay.core.canon import digest_bytes
 from assay.core.checkpoint import Module, ModuleKind
-from assay.readers.checkpoint.files import Files, plain, refuse, refuse_pointer, visible
+from assay.readers.checkpoint.files import Files, plain, refuse, refuse_pointer, unreadable, visible
 from assay.readers.checkpoint.ggml import (
     ASYMMETRIC,
     BY_NAME,
@@ -176,7 +176,7 @@ def read_file(path: Path, size: int) -> Container:
         with path.open("rb") as file:
             return _read(_Reader(file, path, size))
     except (OSError, MemoryError, struct.error, OverflowError) as error:
-        refuse(f"cannot be read: {error}", path)
+        unreadable(error, path)
 
 
 def read(container: Container) -> Layout:

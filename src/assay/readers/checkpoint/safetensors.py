@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from assay.readers.checkpoint.files import Files, parse_json, read_object, refuse, refuse_pointer, visible
+from assay.readers.checkpoint.files import (
+    Files,
+    parse_json,
+    read_object,
+    refuse,
+    refuse_pointer,
+    unreadable,
+    visible,
+)
 from assay.readers.checkpoint.layout import Container, Tensor
 
 MAX_HEADER_BYTES = 100_000_000
@@ -106,7 +114,7 @@ def _header(path: Path, size: int) -> tuple[dict[str, Any], int]:
                 refuse(f"header of {length} bytes in a file of {size}", path)
             data = file.read(length)
     except OSError as error:
-        refuse(f"cannot be read: {error.strerror}", path)
+        unreadable(error, path)
     if len(data) != length:
         refuse("changed while it was read", path)
     header = parse_json(data, path)

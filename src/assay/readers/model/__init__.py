@@ -13,7 +13,7 @@ from assay.core.fit import Keeps, ModelShape, WeightBytes
 from assay.readers.checkpoint import gguf as gguf_files
 from assay.readers.checkpoint import safetensors
 from assay.readers.checkpoint.declaration import SIDECARS
-from assay.readers.checkpoint.files import Files, find, parse_json, read_bytes, read_object, refuse
+from assay.readers.checkpoint.files import Files, find, parse_json, present, read_bytes, read_object, refuse
 from assay.readers.checkpoint.layout import Container, Tensor
 from assay.readers.model.config import shape_of_config
 from assay.readers.model.gguf import shape_of_gguf
@@ -46,7 +46,7 @@ def read_shape(path: str | Path, env: Mapping[str, str] | None = None) -> ModelS
     """
     name = str(path)
     root = Path(path)
-    if not _exists(root):
+    if not present(root):
         if not hub.ID.fullmatch(name):
             refuse("no such model", name, allowed="a checkpoint folder, a .gguf file, or owner/name of a hub")
         cached = cached_snapshot(name, os.environ if env is None else env)
@@ -208,10 +208,3 @@ def _merges(files: Files) -> int | None:
     model = value.get("model") if isinstance(value, dict) else None
     merges = model.get("merges") if isinstance(model, dict) else None
     return len(merges) if isinstance(merges, list) else None
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False

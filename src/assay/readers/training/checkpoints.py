@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from assay.core.errors import UnreadableInput
 from assay.core.experiment import CheckpointRecord
 from assay.core.experiment_state import count_of, text_of
-from assay.readers.training.lines import parse_object, read_bytes, regular
+from assay.readers.training.lines import mode_of, parse_object, read_bytes, refused, regular
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
@@ -69,9 +70,13 @@ def _look(folder: Path, record: CheckpointRecord, *, digests: bool) -> dict[str,
     place = _inside(folder, record.path or f"{FOLDER}/{record.name}")
     if place is None:
         return {"on_disk": "changed", "detail": "its path leads out of the experiment"}
-    if not place.exists():
+    try:
+        mode = mode_of(place)
+    except UnreadableInput as error:
+        return {"on_disk": "changed", "detail": error.what}
+    if not mode:
         return {"on_disk": "missing", "detail": "it is not there"}
-    if place.is_file():
+    if stat.S_ISREG(mode):
         # A path of the older layout names a single file; nothing pins its bytes.
         return {"on_disk": "unchecked", "detail": "a file without a manifest"}
     wrong = next(_differences(place, record, digests=digests), "")
@@ -113,10 +118,13 @@ def _seal(place: Path, manifest: bytes) -> Iterator[str]:
 
 def _file(place: Path, file: _File, *, digests: bool) -> Iterator[str]:
     path = _inside(place, file.name)
-    if path is None or not regular(path):
+    if path is None:
         yield f"{file.name} is missing"
         return
     try:
+        if not regular(path):
+            yield f"{file.name} is missing"
+            return
         size = path.stat().st_size
         if file.size is not None and size != file.size:
             yield f"{file.name} has {size} bytes, not {file.size}"
@@ -124,8 +132,10 @@ def _file(place: Path, file: _File, *, digests: bool) -> Iterator[str]:
             with path.open("rb") as handle:
                 if hashlib.file_digest(handle, "sha256").hexdigest() != file.sha256:
                     yield f"{file.name} is not what was written: its digest differs"
+    except UnreadableInput as error:
+        yield f"{file.name}: {error.what}"
     except OSError as error:
-        yield f"{file.name} cannot be read: {error.strerror or error}"
+        yield f"{file.name}: {refused(error, path).what}"
 
 
 def _files(document: Mapping[str, Any]) -> Iterator[_File]:

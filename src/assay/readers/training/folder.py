@@ -16,7 +16,7 @@ from assay.core.vocabulary import Provenance
 from assay.readers.training.alerts import ALERTS_FILE, read_alerts
 from assay.readers.training.checkpoints import checked, pointers
 from assay.readers.training.event_log import EventLog, read_events
-from assay.readers.training.lines import parse_object, read_bytes, regular
+from assay.readers.training.lines import parse_object, read_bytes, refused, regular, require_folder
 from assay.readers.training.markdown import (
     parse_config,
     parse_hypothesis,
@@ -32,6 +32,7 @@ HYPOTHESIS_FILE, RESULT_FILE = "hypothesis.md", "result.md"
 DIAGNOSIS_FILE, NEXT_FILE, CONFIG_FILE = "diagnosis.md", "next.md", "config.yaml"
 RECORD = (EVENTS_FILE, METRICS_FILE, ALERTS_FILE, STATUS_FILE, HYPOTHESIS_FILE, CONFIG_FILE, RESULT_FILE)
 """Files that a verdict rests on."""
+_TELL_SIZES = {"training_ended": "training", "watched": "the watch"}
 
 
 def read_state(folder: Path, machine: Machine | None = None, *, texts: bool = True) -> Experiment:
@@ -65,7 +66,11 @@ def read_experiment(folder: Path, *, digests: bool = False, machine: Machine | N
 
 
 def is_experiment(folder: Path) -> bool:
-    """Whether a folder has the record of 0011."""
+    """Whether a folder has the record of 0011.
+
+    Raises:
+        UnreadableInput: if the operating system refuses to tell.
+    """
     return regular(folder / EVENTS_FILE)
 
 
@@ -73,8 +78,7 @@ class _Reading:
     def __init__(
         self, folder: Path, machine: Machine | None, *, texts: bool = True, whole: bool = False
     ) -> None:
-        if not folder.is_dir():
-            raise UnreadableInput("no such folder", where=str(folder), next="`assay experiment list`")
+        require_folder(folder)
         self.folder = folder
         self.problems: list[Problem] = []
         # Before the events: what a snapshot saw is then in them, also while somebody writes.
@@ -187,14 +191,19 @@ class _Reading:
         self.fields["chain_intact"] = False
 
     def _require_grown(self) -> None:
-        """The end of a training names how long the files were that only grow: no line may be gone."""
+        """The ends of a training and of its watch name how long the files were that only grow: no line may be gone."""
+        ends = [(e, e.fields.get("sizes")) for e in self.log.events if e.event in _TELL_SIZES]
         for name in (METRICS_FILE, ALERTS_FILE):
-            ended = [e.fields.get("sizes") for e in self.log.events if e.event == "training_ended"]
-            told = [count_of(sizes.get(name)) or 0 for sizes in ended if isinstance(sizes, Mapping)]
+            told = [
+                (count_of(sizes.get(name)) or 0, _TELL_SIZES[e.event])
+                for e, sizes in ends
+                if isinstance(sizes, Mapping)
+            ]
             path = self.folder / name
-            before, now = max(told, default=0), path.stat().st_size if regular(path) else 0
+            now = path.stat().st_size if regular(path) else 0
+            before, when = max(told, default=(0, ""))
             if now < before:
-                self._problem(name, f"has {now} bytes, and had {before} when training ended")
+                self._problem(name, f"has {now} bytes, and had {before} when {when} ended")
 
     def evidence(self) -> Experiment:
         """All of it as one noun."""
@@ -244,4 +253,4 @@ def _artifact(path: Path) -> Artifact:
             digest = PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
             return Artifact(path=path.name, digest=digest, size_bytes=file.tell())
     except OSError as error:
-        raise UnreadableInput(f"cannot read: {error.strerror or error}", where=str(path)) from error
+        raise refused(error, path) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ DEPTH_LIMIT = 40
 NODES_LIMIT = 100_000
 """Values of one document; YAML aliases can stand for more than memory holds."""
 EXACT_INTEGER = 2**53
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 class Line(NamedTuple):
@@ -33,12 +36,54 @@ class Line(NamedTuple):
     too_long: bool = False
 
 
-def regular(path: Path) -> bool:
-    """Whether this is a file with bytes in it, and no pipe, device or folder."""
+def mode_of(path: Path) -> int:
+    """`st_mode` of what lies there; 0 if nothing does.
+
+    Raises:
+        UnreadableInput: if the operating system refuses to tell: that is not the same as nothing.
+    """
     try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (OSError, ValueError):
-        return False
+        return path.stat().st_mode
+    except ValueError:
+        return 0
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return 0
+        raise refused(error, path) from error
+
+
+def refused(error: OSError, path: Path) -> UnreadableInput:
+    """The error to raise where the operating system does not let us read."""
+    return UnreadableInput(f"cannot read: {error.strerror or error}", where=str(path))
+
+
+def regular(path: Path) -> bool:
+    """Whether this is a file with bytes in it, and no pipe, device or folder.
+
+    Raises:
+        UnreadableInput: if the operating system refuses to tell.
+    """
+    return stat.S_ISREG(mode_of(path))
+
+
+def require_readable(path: Path) -> None:
+    """Refuse a file that is there and may not be opened; one that is not there may come yet.
+
+    Raises:
+        UnreadableInput: if the operating system refuses.
+    """
+    if regular(path) and not os.access(path, os.R_OK):
+        raise refused(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path)
+
+
+def require_folder(path: Path) -> None:
+    """Refuse what is no folder of an experiment.
+
+    Raises:
+        UnreadableInput: if it is none, or the operating system refuses to tell.
+    """
+    if not stat.S_ISDIR(mode_of(path)):
+        raise UnreadableInput("no such folder", where=str(path), next="`assay experiment list`")
 
 
 def read_lines(path: Path) -> Iterator[Line]:
@@ -62,7 +107,7 @@ def read_lines(path: Path) -> Iterator[Line]:
                     pass
                 yield Line(number, b"", bool(more), too_long=True)
     except OSError as error:
-        raise UnreadableInput(f"cannot read: {error.strerror or error}", where=str(path)) from error
+        raise refused(error, path) from error
 
 
 def read_bytes(path: Path, limit: int = FILE_LIMIT_BYTES) -> bytes | None:
@@ -77,7 +122,7 @@ def read_bytes(path: Path, limit: int = FILE_LIMIT_BYTES) -> bytes | None:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise UnreadableInput(f"cannot read: {error.strerror or error}", where=str(path)) from error
+        raise refused(error, path) from error
     if len(data) > limit:
         raise UnreadableInput(f"larger than {limit >> 20} MiB", where=str(path))
     return data

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from assay.core.errors import UnreadableInput, UsageError
 from assay.core.experiment import DONE, LIVE, WAITING, Experiment
 from assay.readers.training.folder import is_experiment, read_experiment, read_state
+from assay.readers.training.lines import mode_of, require_folder
 from assay.readers.training.outside import Machine
 from assay.readers.training.zo import is_zo, numbered, read_registry, read_zo
 
@@ -18,27 +20,38 @@ def read_experiments(
 ) -> tuple[Experiment, ...]:
     """The state of every experiment below a root, in the order of their numbers; both layouts.
 
-    A folder that cannot be read is left out here; `read_any` of it tells why. registry.json is not needed.
+    A folder that cannot be read is left out here, as is a root that cannot be listed; `read_any` of it tells why.
+    registry.json is not needed.
 
     Args:
         root: folder of the experiments.
         machine: who asks whether processes live; this machine by default.
         texts: read the Markdown files too.
     """
+    try:
+        return tuple(e for e in _readings(root, machine, texts=texts) if isinstance(e, Experiment))
+    except UnreadableInput:
+        return ()
+
+
+def _readings(root: Path, machine: Machine | None, *, texts: bool) -> Iterator[Experiment | UnreadableInput]:
+    """Each experiment, or why it cannot be read.
+
+    Raises:
+        UnreadableInput: if the root itself cannot be.
+    """
     machine = machine or Machine.here()
     entries: Mapping[str, Mapping[str, Any]] | None = None
-    found: list[Experiment] = []
     for folder in numbered(root):
         try:
             if is_experiment(folder):
-                found.append(read_state(folder, machine, texts=texts))
+                yield read_state(folder, machine, texts=texts)
                 continue
             entries = read_registry(root)[0] if entries is None else entries
             if folder.name in entries or is_zo(folder):
-                found.append(read_zo(folder, entries.get(folder.name), rows=False))
-        except UnreadableInput:
-            continue
-    return tuple(found)
+                yield read_zo(folder, entries.get(folder.name), rows=False)
+        except UnreadableInput as error:
+            yield error
 
 
 def read_any(folder: Path, *, digests: bool = False, machine: Machine | None = None) -> Experiment:
@@ -47,8 +60,7 @@ def read_any(folder: Path, *, digests: bool = False, machine: Machine | None = N
     Raises:
         UnreadableInput: if the folder holds none, or the operating system refuses.
     """
-    if not folder.is_dir():
-        raise UnreadableInput("no such folder", where=str(folder), next="`assay experiment list`")
+    require_folder(folder)
     if is_experiment(folder):
         return read_experiment(folder, digests=digests, machine=machine)
     entry = read_registry(folder.parent)[0].get(folder.name)
@@ -67,8 +79,16 @@ def resolve_active(root: Path, machine: Machine | None = None) -> str | None:
 
     Newest of those that train; else newest of those that are planned or wait for their result; else newest complete
     one; else none. Failed, aborted, crashed and lost ones never surface. Newest is by creation, then by number.
+
+    Raises:
+        UnreadableInput: if there is none, and one cannot be read: it might be that one.
     """
-    return active_of(read_experiments(root, machine, texts=False))
+    readings = list(_readings(root, machine, texts=False))
+    active = active_of([r for r in readings if isinstance(r, Experiment)])
+    unread = next((r for r in reversed(readings) if isinstance(r, UnreadableInput)), None)
+    if active is None and unread is not None:
+        raise unread
+    return active
 
 
 def active_of(experiments: Sequence[Experiment]) -> str | None:
@@ -85,6 +105,7 @@ def folder_of(root: Path, name: str, known: Iterable[str] | None = None) -> Path
 
     Raises:
         UsageError: if there is none, with the known ids.
+        UnreadableInput: if the operating system refuses to tell.
     """
     ids = list(known) if known is not None else [p.name for p in numbered(root)]
     if name in ids:
@@ -94,12 +115,9 @@ def folder_of(root: Path, name: str, known: Iterable[str] | None = None) -> Path
         for candidate in ids:
             if candidate.removeprefix("exp-").isdecimal() and int(candidate.removeprefix("exp-")) == wanted:
                 return root / candidate
-    try:
-        path = Path(name)
-        if path.is_dir() and (is_experiment(path) or is_zo(path)):
-            return path
-    except (OSError, ValueError):
-        pass
+    path = Path(name)
+    if stat.S_ISDIR(mode_of(path)) and (is_experiment(path) or is_zo(path)):
+        return path
     shown = ", ".join(ids[-12:]) or "none yet"
     raise UsageError(
         f"no experiment {name!r}", where=str(root), allowed=shown, next="`assay experiment list`"

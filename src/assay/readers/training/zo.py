@@ -31,7 +31,7 @@ from assay.readers.training.folder import (
     NEXT_FILE,
     RESULT_FILE,
 )
-from assay.readers.training.lines import clean, plain_object, read_bytes, regular
+from assay.readers.training.lines import clean, plain_object, read_bytes, refused, regular, require_folder
 from assay.readers.training.markdown import parse_config, parse_hypothesis, parse_next, parse_result
 from assay.readers.training.markdown import text as read_text
 from assay.readers.training.rows import METRICS_FILE, iter_rows, summarize
@@ -96,22 +96,31 @@ def read_zo(
     Raises:
         UnreadableInput: if there is no such folder, or the operating system refuses.
     """
-    if not folder.is_dir():
-        raise UnreadableInput("no such folder", where=str(folder), next="`assay experiment list`")
+    require_folder(folder)
     return _Old(folder, entry or {}, time.time() if now is None else now).evidence(rows=rows)
 
 
 def is_zo(folder: Path) -> bool:
-    """Whether a folder looks like an experiment of the older layout."""
+    """Whether a folder looks like an experiment of the older layout.
+
+    Raises:
+        UnreadableInput: if the operating system refuses to tell.
+    """
     return any(regular(folder / name) for name in (METRICS_FILE, STATUS_FILE, RESULT_FILE, HYPOTHESIS_FILE))
 
 
 def numbered(root: Path) -> Iterator[Path]:
-    """Folders `exp-NNN`, in the order of their numbers."""
+    """Folders `exp-NNN`, in the order of their numbers; a root that is not there has none.
+
+    Raises:
+        UnreadableInput: if the operating system refuses to list them.
+    """
     try:
         folders = [p for p in root.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise refused(error, root) from error
     yield from sorted(folders, key=lambda p: (int(p.name[4:20]), p.name))
 
 
@@ -121,7 +130,8 @@ class _Old:
         self.entry = entry
         self.now = now
         self.problems: list[Problem] = []
-        status = self._bytes(STATUS_FILE)
+        # No other file tells whether it runs: without it there is no state to show.
+        status = read_bytes(folder / STATUS_FILE)
         self.status = parse_status(status) if status is not None else None
         if status is not None and self.status is None:
             self._problem(STATUS_FILE, "no JSON object with is_training")

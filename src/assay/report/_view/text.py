@@ -101,17 +101,6 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("-", MINUS)
 
 
-def size(count: float) -> str:
-    """Bytes with three digits and a decimal unit."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if abs(value) < 999.5:
-            break
-        value, unit = value / 1000.0, larger
-    digits = 0 if unit == "B" or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:.{digits}f} {unit}"
-
-
 def duration(seconds: float) -> str:
     """Seconds, or minutes and hours where they say more."""
     seconds = max(0.0, seconds)

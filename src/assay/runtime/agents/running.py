@@ -100,6 +100,8 @@ class _Work:
         self.waiting = deque((place, d) for place, d in enumerate(draws) if d.key not in journal.done)
         self.finished = self.of - len(self.waiting)
         self.open: set[Future[AgentRun]] = set()
+        self.ready: set[Future[AgentRun]] = set()
+        """Those that ended together, and are looked at now."""
         self.held: list[tuple[int, AgentRun]] = []
         """Infra errors that may be those of a machine that is down, with the number of their end."""
         self.in_a_row = 0
@@ -120,8 +122,8 @@ class _Work:
                 place, draw = self.waiting.popleft()
                 self.begun[draw.key] = self.finished
                 self.open.add(self.pool.submit(self.begin, place, draw))
-            ready, self.open = wait(self.open, return_when=FIRST_COMPLETED)
-            for run in sorted((f.result() for f in ready), key=lambda r: r.place):
+            self.ready, self.open = wait(self.open, return_when=FIRST_COMPLETED)
+            for run in sorted((f.result() for f in self.ready), key=lambda r: r.place):
                 self._finish(run)
                 on_run(run, self.finished, self.of)
                 ended = stop(run) is not None or ended
@@ -129,7 +131,7 @@ class _Work:
 
     def keep_finished(self) -> None:
         """What ended while we were told to leave was paid for: it is kept."""
-        for future in self.open:
+        for future in (*self.ready, *self.open):
             if future.cancel():
                 continue
             try:

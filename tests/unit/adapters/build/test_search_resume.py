@@ -14,6 +14,7 @@ from rule_world import LEARN, write_world
 
 import assay.adapters.build.search as module
 from assay.adapters.build.search import Adapter, Options
+from assay.adapters.build.search.bench import arm_of
 from assay.adapters.build.search.command import Reply
 from assay.core.agent import AgentOutcome, AgentRun
 from assay.core.candidate import Candidate
@@ -25,6 +26,14 @@ from assay.readers.evolved import read_evolved
 from assay.testing.session import make_session
 
 CANDIDATE = Candidate(name="found", parent="sha256:0", build=AdapterRef(kind="search"))
+KEPT = {
+    "task_id": "other-canary",
+    "canary": True,
+    "user_message": "Label the words.",
+    "fixture_setup": {"words.txt": "ABC"},
+    "test_command": "true",
+}
+"""A canary that passes as long as the text holds the rule for `other`."""
 
 
 class Killed(BaseException):
@@ -51,7 +60,7 @@ class FakeRunner:
     """Applies the rules of a text to a task's words at once; one draw of seven slips."""
 
     power = Power(0)
-    infra_after = 0
+    slips = True
 
     def __init__(self, agent: Any, artifact: Any, workdir: Path, **_: Any) -> None:
         self.fingerprint, self.isolation = "fake", "none"
@@ -70,7 +79,9 @@ class FakeRunner:
         rules = [x.partition(" ") for x in text.split("\n") if " " in x]
         wanted = task.task_id.partition("-")[0]
         words = task.fixtures[0].text.split("\n")
-        slip = hashlib.sha256(f"{task.task_id}/{arm}/{rep}/{seed}".encode()).digest()[0] % 7 == 0
+        slip = (
+            self.slips and hashlib.sha256(f"{task.task_id}/{arm}/{rep}/{seed}".encode()).digest()[0] % 7 == 0
+        )
         found = ["?" if slip else self._label(rules, w) for w in words]
         told = "\n".join(
             f"missed {wanted}: {w}" if f == "?" else f"wrong {f}: {w}"
@@ -122,6 +133,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def options(folder: Path, engine: str, **more: Any) -> Options:
     """A search with every sort of proposer."""
     given = write_world(folder / "world")
+    with (folder / "world/suite.jsonl").open("a") as suite:
+        suite.write(json.dumps(KEPT) + "\n")
     command = {"kind": "command", "options": {"command": ["true"], "failures": 9}}
     given |= {"engine": engine, "proposers": [LEARN, {"kind": "add-line"}, {"kind": "delete-line"}, command]}
     given |= {"max_runs": 60, "rules": {"minibatch": 2, "pick": "best"}, "max_cost": 0.8, **more}
@@ -172,6 +185,90 @@ def test_interrupted_anywhere_it_ends_as_if_it_had_not_been(
         assert again == whole, f"interrupted at event {first}"
         assert killed
         assert len(calls) == asked_for, "a proposal was asked for again"
+
+
+GOOD, BREAKING = "# nothing yet\nother [A-Z]+\nday [0-9-]+\n", "day [0-9-]+\nword [a-z]+\n"
+
+
+@pytest.fixture
+def breaking(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A program that proposes a better text, and then one that is better still and breaks the canary."""
+
+    def asked(options: Any, request: Any, folder: Path, limit_s: float | None) -> Reply:
+        FakeRunner.power.event()
+        calls.append("")
+        text = {1: GOOD, 2: BREAKING}.get(request["texts"])
+        return Reply(text=text, cost=0.02) if text else Reply(stop="no more", cost=0.02)
+
+    monkeypatch.setattr(module, "asked", asked)
+    monkeypatch.setattr(FakeRunner, "slips", False)
+    return calls
+
+
+def searching(folder: Path, **more: Any) -> Options:
+    """A search by that program alone."""
+    command = {"kind": "command", "options": {"command": ["true"]}}
+    rules = {"minibatch": 8, "pick": "best", "parent": "best"}
+    return options(
+        folder, "own", proposers=[command], rules=rules, **{"max_cost": 5.0, "max_runs": 200} | more
+    )
+
+
+def test_a_text_that_breaks_the_canary_is_not_picked(tmp_path: Path, breaking: list[str]) -> None:
+    """The best one never passes it: it is thrown away with the reason, and the next best one is the search's answer."""
+    FakeRunner.power = Power(0)
+    whole = build(tmp_path, searching(tmp_path))
+    assert whole["text"] == GOOD
+    assert [n["state"] for n in whole["evolution"]["nodes"]] == ["baseline", "kept", "rejected"]
+    assert "other-canary" in whole["evolution"]["nodes"][2]["why"]
+    assert whole["evolution"]["pick_rule"].endswith("; better ones that broke a canary: 1")
+    canaries = [k for k in whole["runs"] if k[0] == "other-canary"]
+    assert len(canaries) == 3 + 1
+    assert len(whole["runs"]) == whole["evolution"]["runs"]
+    last = json.loads(whole["lines"][-1])
+    assert (last["node"], last["state"]) == (2, "rejected")
+
+
+def test_killed_at_a_canary_no_run_is_paid_twice(tmp_path: Path, breaking: list[str]) -> None:
+    """At each of the last events, which are runs of canaries: the same search, each run once."""
+    FakeRunner.power = Power(0)
+    whole = build(tmp_path / "whole", searching(tmp_path / "whole"))
+    events = FakeRunner.power.events
+    assert events == len(whole["runs"]) + len(breaking)
+    for at in range(events - 4, events + 1):
+        folder = tmp_path / str(at)
+        made = searching(folder)
+        FakeRunner.power = Power(at)
+        with pytest.raises(Killed):
+            build(folder, made)
+        FakeRunner.power = Power(0)
+        assert build(folder, made) == whole
+        assert FakeRunner.power.events == events - at + 1
+
+
+def test_runs_are_kept_for_the_canary(tmp_path: Path, breaking: list[str]) -> None:
+    """However few runs a search has, it does not use up those that show whether its text keeps the canary."""
+    FakeRunner.power = Power(0)
+    needed = build(tmp_path / "all", searching(tmp_path / "all"))["evolution"]["runs"]
+    for runs in range(needed - 12, needed):
+        made = build(tmp_path / str(runs), searching(tmp_path / str(runs), max_runs=runs))
+        found, picked = made["evolution"], made["evolution"]["picked"]
+        assert found["runs"] <= runs
+        tried = {arm for task, arm, _ in made["runs"] if task == "other-canary"}
+        assert tried or not picked
+        if picked and arm_of(found["nodes"][picked]["text"]) not in tried:
+            assert "not tried on all canaries: the runs are used up" in found["pick_rule"]
+
+
+def test_what_the_canary_asks_for_is_never_left_out(
+    tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No task but the canary needs the rule for `other`, and the shortest text still holds it."""
+    FakeRunner.power = Power(0)
+    monkeypatch.setattr(FakeRunner, "slips", False)
+    assert (
+        build(tmp_path, options(tmp_path, "minimize", max_runs=200, max_cost=5.0))["text"] == "other [A-Z]+\n"
+    )
 
 
 def test_a_machine_that_is_down_ends_nothing(

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from assay.adapters.build.search.bench import Bench, Spending
+from assay.adapters.build.search.canary import TRIES, proven
 from assay.adapters.build.search.command import asked, missing
 from assay.adapters.build.search.gepa import INSTALL, evolve_by_gepa, vendor
 from assay.adapters.build.search.record import Record
@@ -152,6 +153,9 @@ class Adapter:
             bench = self._bench(runner, suite, journal, record, session)
             course = self._course(text, suite, bench)
             pick, ended = self._searched(course)
+            if o.engine != "minimize":
+                bench.held = 0
+                pick = proven(course, pick, [t.task_id for t in suite.canaries])
             runner.require_unchanged()
             if bench.reused:
                 session.note(f"{bench.reused} of {bench.runs} runs had been done before the interruption")
@@ -231,14 +235,17 @@ class Adapter:
             ask_command=asked,
             parallel=o.agent.parallel,
             seed=o.seed,
+            held=0 if o.engine == "minimize" else TRIES * len(suite.canaries),
         )
 
     def _course(self, text: str, suite: Suite, bench: Bench) -> Course:
         o = self.options
         prompts = {t.task_id: {"prompt": t.prompt} for t in suite.tasks if t.task_id in o.tasks_train}
+        # what a canary asks for is one of the things that a shorter text may not lose
+        kept = tuple(t.task_id for t in suite.canaries) if o.engine == "minimize" else ()
         return Course(
             archive=Archive(text),
-            train=o.tasks_train,
+            train=(*kept, *o.tasks_train),
             select=o.tasks_select,
             rules=o.rules,
             limits=o.limits,

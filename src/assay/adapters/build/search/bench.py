@@ -196,6 +196,8 @@ class Bench:
     ask_command: Callable[[CommandOptions, Mapping[str, Any], Path, float | None], Replies]
     parallel: int = 1
     seed: int = 0
+    held: int = 0
+    """Runs that are kept for the canaries at the end."""
     asked: int = 0
     reused: int = 0
     """Runs that an earlier attempt had done."""
@@ -216,7 +218,7 @@ class Bench:
     @property
     def runs_left(self) -> int:
         """Runs that may still be asked for."""
-        return self.spending.max_runs - self.spending.runs
+        return max(0, self.spending.max_runs - self.spending.runs - self.held)
 
     # -- runs ---------------------------------------------------------------------------------------------
 
@@ -294,7 +296,10 @@ class Bench:
     def _require_budget(self, count: int, todo: Sequence[Wanted]) -> None:
         """What an earlier attempt did is not refused: it was allowed then."""
         if count > self.runs_left:
-            raise Ended(f"the runs are used up: {self.runs} done, {self.runs_left} left, {count} needed")
+            held = f" and {self.held} kept for canaries" if self.held else ""
+            raise Ended(
+                f"the runs are used up: {self.runs} done, {self.runs_left} left{held}, {count} needed"
+            )
         if not todo:
             return
         if over := self.spending.over() or self.spending.over(count * self.spending.price()):

@@ -78,12 +78,12 @@ def costs(history: StudyHistory, records: Sequence[EvolveRecord]) -> tuple[tuple
 def _sum(runs: Iterable[AgentRun], price: float | None) -> _Sum:
     held = list(runs)
     known = [r.cost for r in held if r.cost is not None]
-    untold = len(held) - len(known)
+    assumed = [r.assumed(price) for r in held]
     return _Sum(
         runs=len(held),
         known=math.fsum(known) if known else None,
-        untold=untold if price is None else 0,
-        assumed=untold * price if price is not None else 0.0,
+        untold=assumed.count(None),
+        assumed=math.fsum(a for a in assumed if a is not None),
         read=_total(r.input_tokens for r in held),
         written=_total(r.output_tokens for r in held),
         wall_s=math.fsum(r.wall_s or 0.0 for r in held),

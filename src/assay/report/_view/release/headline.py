@@ -7,6 +7,7 @@ from typing import Any
 
 from assay.core.decision import fold_study
 from assay.core.events import EventType
+from assay.core.sizes import size
 from assay.core.triage import TRIAGE
 from assay.core.vocabulary import Action, Outcome
 from assay.report._view.first_screen import Figure, Headline
@@ -22,7 +23,6 @@ from assay.report._view.text import (
     percent,
     plural,
     points,
-    size,
 )
 
 _NOTHING = {

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from assay.core import hub
 from assay.core.candidate import Candidate
+from assay.core.sizes import size
 from assay.report._view.marks import NOT_TRIED, Mark
 from assay.report._view.release.comparison import Mini, mini
 from assay.report._view.release.precision import Precision, Segment, average, precision, segments, whole
 from assay.report._view.release.trial import Cast, Subject
-from assay.report._view.text import one_line, percent, points, size
+from assay.report._view.text import one_line, percent, points
 
 _OPTIONS = ("scheme", "type", "recipe", "num_bits", "group_size", "strategy", "algorithm", "command")
 """Options of a build that say most, where they are set."""

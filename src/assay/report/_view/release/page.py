@@ -12,6 +12,7 @@ from typing import Any
 
 from assay.core.history import StudyHistory
 from assay.core.ports import Store
+from assay.core.sizes import size
 from assay.report._view.contract import Verification, verification
 from assay.report._view.documents import Documents
 from assay.report._view.first_screen import Headline
@@ -23,7 +24,7 @@ from assay.report._view.release.ladder import Picture, Rung, SizeBar, ladder, ma
 from assay.report._view.release.precision import Swatch, legend, styles_of
 from assay.report._view.release.trial import Cast, Subject, subject_of
 from assay.report._view.settled import settled
-from assay.report._view.text import Digest, digest_of, moment, one_line, plural, size
+from assay.report._view.text import Digest, digest_of, moment, one_line, plural
 from assay.report._view.timeline import RunView, Timeline, runs, timeline
 
 

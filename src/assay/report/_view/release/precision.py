@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from assay.core.checkpoint import Checkpoint, Module
+from assay.core.sizes import size
 from assay.report._view.release.stacks import MIXED, WRONG, place, rank
-from assay.report._view.text import one_line, percent, plural, size
+from assay.report._view.text import one_line, percent, plural
 
 BUCKETS = (2, 3, 4, 5, 6, 8, 16, 32)
 """Bits that have a colour of their own."""

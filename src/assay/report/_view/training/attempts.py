@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from assay.core.sizes import size
 from assay.live.watch import Story
 from assay.report._view.marks import Mark, Sign, Tone
-from assay.report._view.text import duration, moment, one_line, plain, size
+from assay.report._view.text import duration, moment, one_line, plain
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from assay.core.sizes import size
 from assay.live.watch import Alert, Curve, Story
 from assay.report._view.axis import Axis, Tick, with_ticks
 from assay.report._view.marks import Tone
-from assay.report._view.text import MINUS, duration, number, one_line, size
+from assay.report._view.text import MINUS, duration, number, one_line
 
 BOX = 1000.0
 """The curve is drawn in a square of this side and stretched to its place."""
@@ -19,6 +20,10 @@ CHARTS_LIMIT = 24
 LARGEST = 1e300
 """Beyond it a value is drawn at the edge: the axis itself must not overflow."""
 SMALLEST = 1e-280
+MILLI, MILLION = 1e-3, 1e6
+"""Between them a figure stands without a power of ten."""
+ZERO_FRAC = 1e-4
+"""Of an axis' span: far below any gap between its ticks."""
 Reading = Callable[[float], str]
 TONES: dict[str, Tone] = {"critical": "bad", "warning": "open", "info": "idle"}
 _SPLITS = ("train", "training", "val", "valid", "validation", "eval", "test")
@@ -234,11 +239,7 @@ class _Scale:
             low, high = 0.9 * low, 1.1 * high  # a breath of the allocator is no mountain
         room = 0.06 * (high - low)
         axis = with_ticks(low - room, high + room, 4)
-        step = axis.high - axis.low
-        ticks = axis.ticks
-        if say is not figure or step < 1e-3 or max(abs(axis.low), abs(axis.high)) >= 1e5:
-            ticks = tuple(Tick(t.at, say(axis.low + t.at / 100 * (axis.high - axis.low))) for t in axis.ticks)
-        return cls(axis, False, tuple(Tick(100.0 - t.at, t.label) for t in ticks))
+        return cls(axis, False, tuple(Tick(100.0 - t.at, t.label) for t in _read(axis, say)))
 
     @classmethod
     def _decades(cls, low: float, high: float) -> _Scale:
@@ -256,6 +257,31 @@ class _Scale:
         return self.axis.from_top(value)
 
 
+def _read(axis: Axis, say: Reading) -> tuple[Tick, ...]:
+    """The axis' ticks as a person reads them; two of them never read the same."""
+    span, top = axis.high - axis.low, max(abs(axis.low), abs(axis.high))
+    short = MILLI <= top < MILLION
+    if short and say is figure:
+        return axis.ticks
+    values = [axis.low + t.at / 100 * span for t in axis.ticks]
+    # A tick's place is rounded: what lies so near to zero is zero.
+    said = [say(0.0 if abs(v) < ZERO_FRAC * span else v) for v in values]
+    if len(set(said)) < len(said):
+        if short:
+            return axis.ticks
+        gap = math.floor(math.log10((values[-1] - values[0]) / (len(values) - 1) * (1 + 1e-3)))
+        said = [_power(round(v / 10.0**gap), gap) for v in values]
+    return tuple(Tick(t.at, label) for t, label in zip(axis.ticks, said, strict=True))
+
+
+def _power(units: int, place: int) -> str:
+    """`units` times ten to the power of `place`, with all its digits: 100001, 0 → 1.00001e5."""
+    digits = str(abs(units))
+    mantissa = f"{digits[0]}.{digits[1:]}".rstrip("0").rstrip(".")
+    sign = MINUS if units < 0 else ""
+    return f"{sign}{mantissa}e{place + len(digits) - 1}".replace("-", MINUS) if units else "0"
+
+
 def reading_of(name: str) -> Reading:
     """How values of that name are read: bytes, seconds, or plain numbers."""
     if name.endswith("_bytes"):
@@ -271,7 +297,7 @@ def figure(value: float) -> str:
     """A metric with the digits that matter."""
     if value == 0:
         return "0"
-    if abs(value) < 1e-3 or abs(value) >= 1e6:
+    if abs(value) < MILLI or abs(value) >= MILLION:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", MINUS)
     shown = f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

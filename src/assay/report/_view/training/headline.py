@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from assay.core.experiment import FINAL, LIVE, Experiment, ExperimentState
 from assay.core.experiment_result import primary_of, tier_of
+from assay.core.sizes import size
 from assay.live.watch import Story
 from assay.report._view.first_screen import Figure, Headline
 from assay.report._view.marks import Mark, Sign, Tone
-from assay.report._view.text import duration, number, one_line, plural, size
+from assay.report._view.text import duration, number, one_line, plural
 from assay.report._view.training.attempts import real
 from assay.report._view.training.curves import figure
 

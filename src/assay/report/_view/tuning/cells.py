@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from assay.core.recommendation import Choice
+from assay.core.sizes import size as bytes_text
 from assay.core.tuning_record import CellState, TuningRecord
 from assay.report import recommendation as told
 from assay.report._view.marks import Mark
 from assay.report._view.text import one_line
-from assay.report._view.text import size as bytes_text
 
 FAILURES_LIMIT = 200
 STATES = {
