@@ -95,27 +95,44 @@ def test_a_reason_to_stop_ends_the_work(tmp_path: Path) -> None:
     assert [r.place for r in runs] == [0, 1, 2, 3]
 
 
-def test_what_ended_together_with_the_last_infra_error_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Outage:
+    """Only the run at `good` is learned, after a while, unless it is told to stop; the others are infra errors."""
+
+    def __init__(self, runs: list[AgentRun], good: int, after_s: float = 0.0) -> None:
+        self._runs, self._good, self._after_s = runs, good, after_s
+        self._stopped = threading.Event()
+
+    def run(self, *asked: Any, place: int, **more: Any) -> AgentRun:
+        """One run, made before."""
+        down = {"outcome": AgentOutcome.INFRA_ERROR, "reason": "connection refused"}
+        if place != self._good:
+            return self._runs[place].model_copy(update=down)
+        if self._after_s and self._stopped.wait(self._after_s):
+            raise runner_module.Stopped
+        return self._runs[place]
+
+    def stop(self) -> None:
+        """As of a runner."""
+        self._stopped.set()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_was_under_way_when_the_machine_went_down_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
 ) -> None:
-    """Five infra errors end the work; a run that was learned in the same moment was paid for, and is not done again."""
-    learned = everything(tmp_path, draws=DRAWS[:6], parallel=1)
-
-    class Half:
-        def run(self, *asked: Any, place: int, **more: Any) -> AgentRun:
-            down = {"outcome": AgentOutcome.INFRA_ERROR, "reason": "connection refused"}
-            return learned[place].model_copy(update=down if place < 5 else {})
-
-        def stop(self) -> None:
-            pass
-
-    monkeypatch.setattr(running, "wait", lambda futures, return_when: concurrent.futures.wait(futures))
+    """Five infra errors end the work; a run that ends in the same moment, or soon after, was paid for."""
+    made = everything(tmp_path, draws=DRAWS[:6], parallel=1)
+    good = 5 if together else 0
+    if together:
+        monkeypatch.setattr(running, "wait", lambda futures, return_when: concurrent.futures.wait(futures))
+    world: Any = Outage(made, good, 0.0 if together else 0.5)
+    parallel = 6 if together else 2
     with (
         RunJournal(tmp_path / "runs.jsonl", {}) as journal,
         pytest.raises(ComponentFailed, match="refused"),
     ):
-        run_all(Half(), SUITE, TEXTS, DRAWS[:6], journal, parallel=6, on_run=lambda run, done, of: None)  # type: ignore[arg-type]
-    assert [r.key for r in recorded_runs(tmp_path / "runs.jsonl")] == [DRAWS[5].key]
+        run_all(world, SUITE, TEXTS, DRAWS[:6], journal, parallel=parallel, on_run=lambda run, done, of: None)
+    assert [r.key for r in recorded_runs(tmp_path / "runs.jsonl")] == [DRAWS[good].key]
 
 
 @pytest.mark.slow

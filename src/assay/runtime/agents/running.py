@@ -78,7 +78,11 @@ def run_all(
 
     work = _Work(draws, journal, begin)
     try:
-        work.done(parallel, on_run, stop)
+        try:
+            work.done(parallel, on_run, stop)
+        except ComponentFailed:
+            work.keep_finished()  # runs under way cost what they cost: they may end, and are not done again
+            raise
     except BaseException:
         runner.stop()
         work.keep_finished()
@@ -130,7 +134,7 @@ class _Work:
         self._keep([run for _, run in self.held])
 
     def keep_finished(self) -> None:
-        """What ended while we were told to leave was paid for: it is kept."""
+        """What was under way ends, by itself or because it is told to, and is kept if it was learned."""
         for future in (*self.ready, *self.open):
             if future.cancel():
                 continue
