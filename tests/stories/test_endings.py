@@ -101,6 +101,7 @@ def test_failed_step_is_not_done_again_after_a_kill(tmp_path: Path) -> None:
     assert recorded.count("build") == 1
 
 
+@pytest.mark.slow
 def test_retry_is_granted_once_also_across_a_kill(tmp_path: Path) -> None:
     """The retry budget is the trial's, not the process's."""
     flaky = [ComponentFailed("down", failure_class=FailureClass.INFRA_TRANSIENT) for _ in range(3)]

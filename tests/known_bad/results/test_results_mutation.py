@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 from mutation_results import mutate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_corruption_passes_unseen(seed: int) -> None:
     """A small share of what `benchmarks/mutation.py` does, with seeds of its own."""

@@ -160,6 +160,7 @@ def test_the_operating_system_says_no(
     )
 
 
+@pytest.mark.slow
 def test_closed_pipe_is_no_error() -> None:
     """`assay ... | head -1` ends quietly."""
     line = f"{sys.executable} -m assay schema release | head -c 1"

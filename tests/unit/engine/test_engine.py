@@ -91,6 +91,7 @@ def test_no_number_never_accepts(tmp_path: Path, score: Any) -> None:
     assert world.run() is Outcome.ANOMALOUS
 
 
+@pytest.mark.slow
 def test_transient_failure_is_tried_again_once(tmp_path: Path, scores: dict[str, Any]) -> None:
     """INFRA_TRANSIENT is repeated once and then goes well."""
     flaky = ComponentFailed("reset by peer", failure_class=FailureClass.INFRA_TRANSIENT)
@@ -101,6 +102,7 @@ def test_transient_failure_is_tried_again_once(tmp_path: Path, scores: dict[str,
     assert world.history.trials["fake-1-1"].retries == {"evaluate": 1}
 
 
+@pytest.mark.slow
 def test_transient_failure_twice_aborts_the_study(tmp_path: Path, scores: dict[str, Any]) -> None:
     """A second INFRA_TRANSIENT is systemic: no further candidate is begun."""
     flaky = [ComponentFailed("down", failure_class=FailureClass.INFRA_TRANSIENT) for _ in range(2)]
@@ -109,6 +111,7 @@ def test_transient_failure_twice_aborts_the_study(tmp_path: Path, scores: dict[s
     assert len(world.outcomes) == 1
 
 
+@pytest.mark.slow
 def test_aborted_study_resumes_with_the_same_candidate(tmp_path: Path, scores: dict[str, Any]) -> None:
     """What broke for the study's sake is tried again once it is mended, without building the baseline again."""
     flaky = [ComponentFailed("down", failure_class=FailureClass.INFRA_TRANSIENT) for _ in range(2)]
@@ -118,6 +121,7 @@ def test_aborted_study_resumes_with_the_same_candidate(tmp_path: Path, scores: d
     assert ladder.propose(world.history.decisions) is not None
 
 
+@pytest.mark.slow
 def test_a_step_that_resumes_goes_on_in_its_trial(tmp_path: Path, scores: dict[str, Any]) -> None:
     """What broke off in such a step is the same trial when the study is resumed, whatever else was done stays."""
     flaky = [ComponentFailed("down", failure_class=FailureClass.INFRA_TRANSIENT) for _ in range(3)]

@@ -116,6 +116,7 @@ class Outage:
         self._stopped.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_what_was_under_way_when_the_machine_went_down_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool

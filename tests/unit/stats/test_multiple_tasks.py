@@ -19,6 +19,7 @@ def test_holm_agrees_with_r() -> None:
     assert holm([0.2]).tolist() == [0.2]
 
 
+@pytest.mark.slow
 def test_holm_agrees_with_statsmodels() -> None:
     """The adjusted p-values are those of statsmodels, ties and order included."""
     multitest = pytest.importorskip("statsmodels.stats.multitest")

@@ -123,6 +123,7 @@ def test_other_damage_is_caught_and_named(change: str, tmp_path: Path) -> None:
     assert word in caught.value.what
 
 
+@pytest.mark.slow
 def test_a_failure_at_any_operation_keeps_what_was_there(tmp_path: Path) -> None:
     """ENOSPC and EIO at the n-th operation, for every n: no exception, the older one stays, no half one is seen."""
     total = FailingDisk(10**9)

@@ -443,6 +443,7 @@ def test_a_replay_must_be_found_from_another_process() -> None:
 # --- the old names ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_old_names_and_keys(tmp_path: Path) -> None:
     """last.pt and best.pt load with weights_only, hold the keys of the old contract, and follow the pointers."""
     torch.manual_seed(0)
