@@ -42,7 +42,7 @@ race: {eps: 0.2, readings: 16}
 what a busy machine adds to it, so that the truth shows."""
 ANSWER = {"model": "big", "settings": {"slots": 2, "kv_bytes": "16384"}}
 
-EVERY = int(os.environ.get("ASSAY_KILL_EVERY", "11"))  # read now: the tests run without variables of ours
+EVERY = int(os.environ.get("ASSAY_KILL_EVERY", "7"))  # read now: the tests run without variables of ours
 
 
 def lay_out(folder: Path) -> Project:
