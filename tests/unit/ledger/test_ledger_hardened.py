@@ -20,13 +20,11 @@ from assay.core.canon import canonical
 from assay.core.errors import LedgerBroken, LedgerBusy, LedgerError
 from assay.core.events import Event, EventType, chain, link_digest
 from assay.core.history import replay
-from assay.core.vocabulary import Outcome
-from assay.engine.study import StudyLoop
 from assay.ledger.bundle import Bundle, write_bundle
 from assay.ledger.home import FileStore, Home
 from assay.ledger.sqlite import _DDL, SqliteLedger
 from assay.ledger.verify import Check, verify_chain, verify_study
-from assay.testing.fakes import FakeComponents, Script, fake_study
+from assay.testing.fakes import FakeComponents, Script
 
 
 def fill(ledger: SqliteLedger, count: int = 3) -> None:
@@ -198,21 +196,6 @@ def test_columns_of_nonsense_are_a_broken_link(tmp_path: Path, column: str, valu
 
 
 # --- forged studies ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A ledger with one finished study in it."""
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "weights").write_text("source")
-    made = Home(tmp_path / ".assay", create=True)
-    components = FakeComponents(Script({"source": 0.9, "a": 0.5, "b": 0.9}))
-    study = fake_study(source)
-    folder = made.study(study.id)
-    loop = StudyLoop(study, ledger=made.ledger, store=made.store, components=components, folder=folder)
-    assert loop.run() is Outcome.ACCEPT
-    return made
 
 
 def checks(home: Home, events: list[Event]) -> list[Check]:

@@ -19,7 +19,7 @@ from assay.readers.texts import read_text
 from assay.runtime import verifier
 from assay.runtime.agents import AgentRunner, check_agent
 from assay.runtime.agents import runner as module
-from assay.runtime.agents.command import filled
+from assay.runtime.asking import filled
 
 
 def done(runner: AgentRunner, what: Task | None = None, text: str = "right\n") -> AgentRun:

@@ -70,15 +70,7 @@ class DeployPlan(Noun):
 def deploy_plan(
     policy: DeployPolicy, tasks: int, repeats: int = 0, base_rates: Sequence[float] = (), draws: int = 2_000
 ) -> DeployPlan:
-    """Say what a confirmation would show. Seeded: it always gives the same answer.
-
-    Args:
-        policy: the contract; its looks, or one look after `repeats`.
-        tasks: that count; canaries are none.
-        repeats: per arm, where the policy plans no looks.
-        base_rates: pass rates of the tasks with the baseline, as the preflight measured them; empty = assumed.
-        draws: simulated studies.
-    """
+    """See `gates.deploy.plan_deploy`. Seeded: it always gives the same answer."""
     looks = policy.looks or (max(1, repeats),)
     levels = tuple(level / policy.candidates for level in look_levels(policy))
     known = {"estimand": policy.estimand, "tasks": tasks, "looks": looks, "levels": levels}

@@ -17,6 +17,7 @@ from assay.core.canon import digest
 from assay.core.errors import ComponentMissing, UsageError
 from assay.core.suite import why_unsafe
 from assay.runtime.agents.presets import Preset
+from assay.runtime.asking import filled
 from assay.runtime.files import digest_file
 from assay.runtime.verifier import INHERITED, inherited, without_secrets
 
@@ -100,23 +101,6 @@ def contained(agent: AgentCommand) -> bool:
 def program_of(name: str) -> str:
     """Path of a program, or empty."""
     return shutil.which(sys.executable if name == "{python}" else name) or ""
-
-
-def filled(part: str, values: Mapping[str, str]) -> str:
-    """One part of a template with the values put in, each place once: what a value holds is not looked at again."""
-    out = []
-    rest = part
-    while "{" in rest:
-        before, _, behind = rest.partition("{")
-        name, closed, after = behind.partition("}")
-        out.append(before)
-        if closed and name in values:
-            out.append(values[name])
-            rest = after
-        else:
-            out.append("{")
-            rest = behind
-    return "".join([*out, rest])
 
 
 def clean(command: tuple[str, ...], agent: AgentCommand, given: Mapping[str, str]) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from assay.runtime import process
 from assay.runtime.agents.command import (
     clean,
     contained,
-    filled,
     fingerprint,
     named_files,
     program_of,
@@ -42,6 +41,7 @@ from assay.runtime.agents.ending import (
 from assay.runtime.agents.isolation import Places, chosen, for_verifier
 from assay.runtime.agents.presets import preset
 from assay.runtime.agents.told import Printed, Told, judge_cost
+from assay.runtime.asking import filled
 from assay.runtime.ended import wait_for_end
 from assay.runtime.files import remove
 from assay.runtime.staging import StagedSource
