@@ -210,9 +210,7 @@ def memory_leak(w: Window, t: Thresholds, limit: float | None, watched: Track | 
     if projected is None and highs[-1] < 0.8 * limit:
         return CLEAR
     reach = (limit - highs[-1]) / per_row
-    text = (
-        f"memory grows by {per_row / 2**20:.2g} MB a step and reaches its limit in {max(reach, 0):.0f} steps"
-    )
+    text = f"memory grows by {per_row / 1e6:.2g} MB a step and reaches its limit in {max(reach, 0):.0f} steps"
     observed = projected if projected is not None else highs[-1]
     return Finding(
         21, observed, limit, "bytes projected at the end", limit, text, since=size * t.memory_windows
